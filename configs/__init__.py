@@ -1,0 +1,1 @@
+"""Run configurations, and the files that ``accelerate launch --config_file`` takes."""

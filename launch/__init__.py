@@ -1,0 +1,1 @@
+"""The ``segue`` command: quickstart, local launch, and the doors to the other rooms."""

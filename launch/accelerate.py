@@ -1,0 +1,72 @@
+"""The ``accelerate launch`` command that starts a run."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+
+from pretrain.zero import DeepSpeedConfig, accelerate_file
+
+
+@dataclass(frozen=True)
+class Command:
+    """A program with its arguments and the environment it needs beside the caller's."""
+
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """A line that can be pasted into a shell."""
+        settings = [f"{name}={shlex.quote(value)}" for name, value in self.environment.items()]
+        return " ".join([*settings, shlex.join(self.arguments)])
+
+
+def local_command(
+    config: Path, overrides: Sequence[str], *, processes: int, device: str, zero: DeepSpeedConfig
+) -> Command:
+    """The command that trains ``config`` in ``processes`` processes on this machine."""
+    arguments = (
+        "accelerate",
+        "launch",
+        "--config_file",
+        str(accelerate_config(zero)),
+        "--num_processes",
+        str(processes),
+        "--main_process_port",
+        str(free_port()),
+        "-m",
+        "pretrain",
+        str(config),
+        *overrides,
+    )
+    return Command(arguments, cpu_environment(processes) if device == "cpu" else {})
+
+
+def accelerate_config(zero: DeepSpeedConfig) -> Path:
+    """The file in configs/accelerate for a settled ZeRO stage, relative where that is shorter."""
+    path = Path(str(files("configs") / "accelerate" / accelerate_file(zero)))
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def cpu_environment(processes: int) -> dict[str, str]:
+    """What a machine without GPUs needs: DeepSpeed's CPU accelerator and a share of the cores."""
+    threads = max(1, (os.cpu_count() or 1) // processes)
+    return {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": str(threads)}
+
+
+def free_port() -> int:
+    """A TCP port that nothing listens on, so that several runs fit on one machine."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def search_path() -> str:
+    """PATH with this interpreter's folder first: the accelerate that belongs to it is found."""
+    return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])

@@ -1,0 +1,70 @@
+"""The ``segue`` command line. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from shards.cli import app as shards_app
+from shards.errors import UserError
+from slurm.cli import submit
+
+app = typer.Typer(
+    name="segue",
+    help="Continue the pretraining of speech-generation models on many GPUs.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.add_typer(shards_app, name="shards")
+app.command()(submit)
+
+Config = Annotated[Path, typer.Argument(help="A run's YAML file.", metavar="CONFIG")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="Settings to change.", metavar="[KEY.SUB=VALUE]...")
+]
+Processes = Annotated[
+    int, typer.Option("--nproc", min=1, help="Processes: one per GPU, or any number on CPU.")
+]
+
+
+@app.command()
+def launch(config: Config, overrides: Overrides = None, nproc: Processes = 1) -> None:
+    """Train on this machine through accelerate launch; the same command resumes."""
+    from launch import local
+
+    raise typer.Exit(local.launch(config, overrides or [], nproc))
+
+
+@app.command()
+def quickstart(
+    folder: Annotated[Path, typer.Argument(help="Where speech, shards and the run go.")] = Path(
+        "quickstart"
+    ),
+    nproc: Processes = 2,
+) -> None:
+    """Speak a small corpus, pack it, pretrain a small GPT-SoVITS s1 on it; again to resume."""
+    from launch.quickstart import quickstart as run
+
+    raise typer.Exit(run(folder, nproc))
+
+
+def run_app(command_line: typer.Typer, name: str) -> None:
+    """Run a command line; a user's mistake is one sentence and exit code 2."""
+    try:
+        command_line(prog_name=name)
+    except UserError as mistake:
+        typer.echo(f"error: {mistake}", err=True)
+        sys.exit(2)
+
+
+def main() -> None:
+    """The console script."""
+    run_app(app, "segue")
+
+
+if __name__ == "__main__":
+    main()

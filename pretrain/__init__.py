@@ -1,0 +1,1 @@
+"""The trainer: loop, engine, schedules, checkpoints, models."""

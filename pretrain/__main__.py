@@ -1,0 +1,80 @@
+"""One process of a run: ``accelerate launch ... -m pretrain CONFIG [key.sub=value ...]``."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+from pretrain.config import load
+from shards.errors import UserError
+
+USAGE = "usage: [accelerate launch ...] -m pretrain CONFIG.yaml [key.sub=value ...]"
+
+
+def main(arguments: list[str]) -> int:
+    """Train what the arguments describe; 2 for a user's mistake, said once by rank 0."""
+    is_first = os.environ.get("RANK", "0") == "0"
+    if not arguments or arguments[0] in {"-h", "--help"}:
+        print(USAGE)
+        return 0 if arguments else 2
+    try:
+        run(Path(arguments[0]), arguments[1:])
+    except UserError as mistake:
+        if is_first:
+            print(f"error: {mistake}", file=sys.stderr, flush=True)
+        return 2
+    return 0
+
+
+def run(path: Path, overrides: list[str]) -> None:
+    """Check the configuration, join the other processes, train."""
+    from pretrain.preflight import check
+
+    config = load(path, overrides)
+    ready = check(
+        config,
+        world_size=int(os.environ.get("WORLD_SIZE", "1")),
+        local_size=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
+        environ=os.environ,
+    )
+    quiet_libraries()
+    from pretrain.engine import Processes
+    from pretrain.loop import train
+
+    processes = Processes.join(ready.device)
+    try:
+        outcome = train(config, ready, processes, say if processes.rank == 0 else _silent)
+    finally:
+        processes.leave()
+    if processes.rank == 0:
+        say(_ending(config.run.name, outcome.step, outcome.signal))
+
+
+def quiet_libraries() -> None:
+    """Warnings and errors only from the libraries below us."""
+    os.environ.setdefault("DS_LOG_LEVEL", "error")
+    for name in ("accelerate", "deepspeed", "DeepSpeed", "torch.distributed"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _ending(name: str, step: int, stopped_by: int) -> str:
+    if stopped_by:
+        reason = signal.Signals(stopped_by).name
+        return f"run {name} stopped at step {step} by {reason}; the same command resumes it"
+    return f"run {name} is at step {step}, its target"
+
+
+def say(text: str) -> None:
+    """A line on the terminal, at once."""
+    print(text, flush=True)
+
+
+def _silent(_text: str) -> None:
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

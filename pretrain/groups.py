@@ -1,0 +1,47 @@
+"""The optimizer's options and which parameters it treats alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class OptimizerConfig(BaseModel):
+    """``optimizer``: AdamW (Loshchilov & Hutter 2019) and gradient clipping."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    lr: float = Field(default=3e-4, gt=0, description="peak learning rate")
+    betas: tuple[float, float] = (0.9, 0.95)
+    eps: float = Field(default=1e-8, gt=0)
+    weight_decay: float = Field(default=0.01, ge=0, description="not for norms and biases")
+    clip: float = Field(default=1.0, ge=0, description="largest global gradient norm; 0: no limit")
+
+
+@dataclass(frozen=True)
+class Group:
+    """Parameters that share a learning-rate factor and a weight decay."""
+
+    name: str
+    parameters: tuple[str, ...]
+    lr_scale: float
+    weight_decay: float
+
+
+def parameter_groups(
+    dimensions: Iterable[tuple[str, int]], optimizer: OptimizerConfig
+) -> tuple[Group, ...]:
+    """Groups of the parameters given as (name, number of dimensions); no empty group.
+
+    Matrices decay; norms, biases and scalars (at most one dimension) do not.
+    """
+    known = list(dimensions)
+    decayed = tuple(name for name, ndim in known if ndim > 1)
+    kept = tuple(name for name, ndim in known if ndim <= 1)
+    groups = (
+        Group("decay", decayed, 1.0, optimizer.weight_decay),
+        Group("no_decay", kept, 1.0, 0.0),
+    )
+    return tuple(group for group in groups if group.parameters)

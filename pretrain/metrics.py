@@ -1,0 +1,120 @@
+"""What a run says of each step: log.jsonl, TensorBoard and a line on the terminal."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+TAGS = {
+    "train/loss": "loss",
+    "train/gradient_norm": "gradient_norm",
+    "train/skipped_steps": "skipped",
+    "optimizer/lr": "lr",
+    "data/padding": "padding",
+    "data/epoch": "epoch",
+    "data/bucket": "bucket",
+    "data/clips": "clips",
+    "speed/tokens_per_second": "tokens_per_second",
+    "speed/step_seconds": "seconds",
+    "speed/data_wait_seconds": "data_seconds",
+}
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One optimizer step over all ranks.
+
+    ``step`` counts from 1 and ``epoch`` is the fraction of epochs done after it; ``loss`` and
+    the model's other ``parts`` are means over the step's ``tokens`` targets; ``padding`` is the
+    padded share of the batches' audio; ``seconds`` is the wall time, of which ``data_seconds``
+    waited for data.
+    """
+
+    step: int
+    epoch: float
+    loss: float
+    lr: float
+    tokens: int
+    padding: float
+    seconds: float
+    parts: Mapping[str, float]
+    gradient_norm: float
+    skipped: int
+    clips: int
+    audio_seconds: float
+    bucket: int
+    data_seconds: float
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Targets trained on per second, over all ranks."""
+        return self.tokens / self.seconds
+
+
+class Metrics:
+    """Writes step records; only rank 0 makes one. Usable as a context manager."""
+
+    def __init__(self, folder: Path, start: int) -> None:
+        """Continue the run in ``folder`` after step ``start``; later records are cut off."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "log.jsonl"
+        cut_back(path, start)
+        self._log = path.open("a", encoding="utf-8")
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
+
+    def __enter__(self) -> Metrics:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._log.close()
+        self._board.close()
+
+    def write(self, record: StepRecord) -> None:
+        """Append one step."""
+        values = asdict(record) | {"tokens_per_second": round(record.tokens_per_second, 1)}
+        values |= values.pop("parts")
+        clean = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        self._log.write(json.dumps(clean) + "\n")
+        self._log.flush()
+        for tag, name in TAGS.items():
+            self._board.add_scalar(tag, values[name], record.step)
+        for name, value in record.parts.items():
+            self._board.add_scalar(f"train/{name}", value, record.step)
+
+
+def line(record: StepRecord, target: int) -> str:
+    """One readable line for the terminal."""
+    return (
+        f"step {record.step}/{target}  epoch {record.epoch:.2f}  loss {record.loss:.4f}  "
+        f"lr {record.lr:.2e}  {record.tokens_per_second:,.0f} tokens/s  "
+        f"padding {record.padding:.1%}  grad norm {record.gradient_norm:.2f}"
+    )
+
+
+def read_log(path: Path) -> list[dict[str, float]]:
+    """The whole records of a log; what a kill left half-written is left out."""
+    if not path.exists():
+        return []
+    records = []
+    for text in path.read_text(encoding="utf-8").splitlines():
+        try:
+            records.append(json.loads(text))
+        except json.JSONDecodeError:
+            continue
+    return records
+
+
+def cut_back(path: Path, step: int) -> None:
+    """Drop records after ``step``, atomically."""
+    if not path.exists():
+        return
+    kept = [record for record in read_log(path) if record["step"] <= step]
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
+    os.replace(temporary, path)

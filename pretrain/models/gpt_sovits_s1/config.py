@@ -1,0 +1,85 @@
+"""The options of GPT-SoVITS s1 and what it needs of the data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from shards import fields
+from shards.errors import UserError
+from shards.index import Index
+
+if TYPE_CHECKING:
+    from pretrain.models.gpt_sovits_s1.model import S1
+
+
+class S1Config(BaseModel):
+    """``model``: sizes under upstream's names; the defaults are s1longer-v2 (77.6 M parameters)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Literal["gpt_sovits_s1"] = "gpt_sovits_s1"
+    vocab_size: int = Field(
+        default=1025, ge=2, description="semantic tokens and EOS, which is last"
+    )
+    phoneme_vocab_size: int = Field(default=732, ge=1)
+    hidden_dim: int = Field(default=512, ge=2)
+    head: int = Field(default=16, ge=1, description="attention heads")
+    n_layer: int = Field(default=24, ge=1)
+    dropout: float = Field(
+        default=0.1, ge=0, lt=1, description="in layers and after positions; upstream fixes 0.1"
+    )
+    alignment: Literal["first_token", "after_first"] = Field(
+        default="first_token",
+        description="whether the first semantic token is a target, as upstream does since July "
+        "2025; after_first suits checkpoints trained before",
+    )
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> S1Config:
+        if self.hidden_dim % self.head or self.hidden_dim % 2:
+            raise ValueError(
+                f"hidden_dim={self.hidden_dim} must be even and a multiple of head={self.head}"
+            )
+        return self
+
+    @property
+    def eos(self) -> int:
+        """The end-of-sequence token: the last of the vocabulary."""
+        return self.vocab_size - 1
+
+    def fields(self) -> tuple[fields.Field, ...]:
+        """Phoneme ids [P], semantic tokens at 25 Hz [S], optional BERT features [1024, P]."""
+        return (
+            fields.Field("phonemes.npy", pad=0, dtype="int64"),
+            fields.Field("semantic.npy", pad=self.eos, dtype="int64"),
+            fields.Field("bert.npy", pad=0, dtype="float32", required=False),
+        )
+
+    def targets(self, index: Index, rows: npt.NDArray[np.int64]) -> int:
+        """Semantic tokens of the clips, and an EOS each."""
+        per_clip = 1 if self.alignment == "first_token" else 0
+        return int(index.lengths("semantic")[rows].sum()) + per_clip * len(rows)
+
+    def check(self, index: Index) -> None:
+        """UserError if the shards lack a member or hold ids beyond the vocabularies."""
+        fields.require(index, self.fields(), self.name)
+        largest = index.about["largest"]
+        for member, key, needed in (
+            ("phonemes", "phoneme_vocab_size", largest["phonemes"] + 1),
+            ("semantic", "vocab_size", largest["semantic"] + 2),
+        ):
+            if getattr(self, key) < needed:
+                raise UserError(
+                    f"model.{key}={getattr(self, key)} but {index.folder} holds {member} id "
+                    f"{largest[member]}; set model.{key} to at least {needed}"
+                )
+
+    def build(self) -> S1:
+        """A freshly initialised model (imports torch)."""
+        from pretrain.models.gpt_sovits_s1.model import S1
+
+        return S1(self)

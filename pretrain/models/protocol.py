@@ -1,0 +1,50 @@
+"""What the trainer asks of a model, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from shards.fields import Field
+from shards.index import Index
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+Terms = Mapping[str, "torch.Tensor"]
+"""Sums over a micro-batch: ``loss`` is trained on, the others are shown. The trainer divides all
+of them by the step's global number of targets."""
+
+
+class Family(Protocol):
+    """The config of a model family: torch-free, so that a run can be planned before it starts.
+
+    The module that `build` returns takes a `shards.collate.Batch` in ``forward`` and returns
+    `Terms`. Its ``components()`` name the parts that a user can address, each with the prefixes
+    of its parameters.
+    """
+
+    @property
+    def name(self) -> str:
+        """The family's name in a run config."""
+        ...
+
+    def fields(self) -> tuple[Field, ...]:
+        """The clip members that a batch must hold."""
+        ...
+
+    def targets(self, index: Index, rows: npt.NDArray[np.int64]) -> int:
+        """How many targets the loss sums over for these clips, from the index alone."""
+        ...
+
+    def check(self, index: Index) -> None:
+        """UserError if these shards cannot train this model."""
+        ...
+
+    def build(self) -> nn.Module:
+        """A freshly initialised model."""
+        ...

@@ -1,0 +1,79 @@
+"""ZeRO's options and the DeepSpeed configuration that follows from a run's settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from shards.errors import UserError
+
+Precision = Literal["bf16", "fp32"]
+DEFAULT_STAGE = 2
+
+
+class DeepSpeedConfig(BaseModel):
+    """``deepspeed``: what ZeRO partitions over the ranks."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    stage: Literal[1, 2, 3] | None = Field(
+        default=None,
+        description="1: optimizer states, 2: and gradients, 3: and weights; left out, the file "
+        "given to accelerate launch decides (2 where there is none)",
+    )
+    offload: Literal["none", "cpu"] | None = Field(
+        default=None, description="keep optimizer states (and weights in stage 3) in host memory"
+    )
+
+
+def settle(config: DeepSpeedConfig, environ: Mapping[str, str]) -> DeepSpeedConfig:
+    """The stage and offload to use, from the run's config and what accelerate launch exports.
+
+    UserError where both speak and differ.
+    """
+    launched = environ.get("ACCELERATE_USE_DEEPSPEED") == "true"
+    stage = environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") if launched else None
+    offload = environ.get("ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE") if launched else None
+    return DeepSpeedConfig.model_validate(
+        {
+            "stage": int(_agree("stage", config.stage, stage) or DEFAULT_STAGE),
+            "offload": _agree("offload", config.offload, offload) or "none",
+        }
+    )
+
+
+def _agree(key: str, wanted: object, launched: str | None) -> Any:
+    if wanted is not None and launched is not None and str(wanted) != launched:
+        raise UserError(
+            f"deepspeed.{key}={wanted} but accelerate launch was given a file with {launched}; "
+            f"use the file of configs/accelerate that fits, or deepspeed.{key}={launched}"
+        )
+    return launched if wanted is None else wanted
+
+
+def accelerate_file(config: DeepSpeedConfig) -> str:
+    """The name of the file in configs/accelerate for a settled stage and offload."""
+    return f"zero{config.stage}{'_offload' if config.offload == 'cpu' else ''}.yaml"
+
+
+def deepspeed_settings(
+    config: DeepSpeedConfig, *, precision: Precision, accumulation: int, clip: float
+) -> dict[str, Any]:
+    """DeepSpeed's configuration; ``accumulation`` is micro-batches per rank and step."""
+    zero: dict[str, Any] = {"stage": config.stage, "overlap_comm": False}
+    if config.offload == "cpu":
+        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": False}
+        if config.stage == 3:
+            zero["offload_param"] = {"device": "cpu", "pin_memory": False}
+    return {
+        "train_micro_batch_size_per_gpu": 1,  # DeepSpeed wants a number; the plan sizes batches
+        "gradient_accumulation_steps": accumulation,
+        "gradient_clipping": clip,
+        "bf16": {"enabled": precision == "bf16"},
+        "data_types": {"grad_accum_dtype": "fp32"},
+        "zero_optimization": zero,
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,  # torch's fused AdamW needs no compiler
+    }

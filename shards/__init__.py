@@ -1,0 +1,1 @@
+"""Speech as WebDataset shards: pack, index, plan, stream."""

@@ -1,0 +1,114 @@
+"""``segue shards``: make, pack and look at shards."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from shards.pack import PackReport
+    from shards.stats import Stats
+
+app = typer.Typer(no_args_is_help=True, help="Pack speech into WebDataset shards and look at them.")
+CORES = os.cpu_count() or 1
+Workers = Annotated[int, typer.Option(min=1, help="Worker processes.")]
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Argument(help="Folder for the shards, and the speech they hold.")],
+    clips: Annotated[int, typer.Option(min=1, help="How many clips to speak.")] = 400,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, another corpus.")] = 0,
+    workers: Workers = CORES,
+) -> None:
+    """Synthesise a small bilingual corpus (OUT/speech.list) and pack it into OUT."""
+    from shards.demo import speak_corpus
+    from shards.pack import PackOptions, pack
+
+    typer.echo(f"speaking {clips} clips")
+    listed = speak_corpus(out, clips=clips, seed=seed, workers=workers)
+    _print_report(pack(listed, out, PackOptions(workers=workers), typer.echo), out)
+
+
+@app.command(name="pack")
+def pack_command(
+    source: Annotated[Path, typer.Argument(help="A .list file or a GPT-SoVITS experiment folder.")],
+    out: Annotated[Path, typer.Argument(help="Folder for shards, index and rejects.")],
+    features: Annotated[
+        str | None,
+        typer.Option(
+            help="Comma-separated: phonemes.espeak, units.mfcc; by default what the source needs."
+        ),
+    ] = None,
+    units: Annotated[int, typer.Option(min=2, max=32767, help="Clusters of units.mfcc.")] = 200,
+    symbols: Annotated[str, typer.Option(help="GPT-SoVITS phoneme table: v1 or v2.")] = "v2",
+    shard_hours: Annotated[float, typer.Option(min=0.001, help="Audio per shard.")] = 1.0,
+    keep_audio: Annotated[
+        bool, typer.Option(help="Store the audio files too, as they are.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Shuffles clips and seeds the k-means.")] = 0,
+    workers: Workers = CORES,
+) -> None:
+    """Pack a corpus into shards. Run again after a kill, it goes on where it was."""
+    from shards.pack import PackOptions, pack
+
+    options = PackOptions(
+        features=None if features is None else tuple(filter(None, features.split(","))),
+        units=units,
+        symbols=symbols,
+        shard_hours=shard_hours,
+        keep_audio=keep_audio,
+        seed=seed,
+        workers=workers,
+    )
+    _print_report(pack(source, out, options, typer.echo), out)
+
+
+@app.command(name="stats")
+def stats_command(
+    folder: Annotated[Path, typer.Argument(help="A folder of shards.", metavar="DIR")],
+) -> None:
+    """Hours, clips, speakers, languages and the length histogram of a folder of shards."""
+    from shards.stats import stats
+
+    _print_stats(stats(folder), folder)
+
+
+def _print_report(report: PackReport, out: Path) -> None:
+    typer.echo(
+        f"{out}: {report.clips} clips, {report.hours:.2f} h in {report.shards} shards, "
+        f"{report.rejects.total()} rejected"
+    )
+    for reason, count in report.rejects.most_common():
+        typer.echo(f"  {count} x {reason} (rejects.parquet names them)")
+
+
+def _print_stats(found: Stats, folder: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    facts = Table(title=str(folder), show_header=False)
+    facts.add_row("clips", f"{found.clips:,}")
+    facts.add_row("hours", f"{found.hours:.2f}")
+    facts.add_row("shards", str(found.shards))
+    facts.add_row("speakers", str(found.speakers))
+    facts.add_row("languages", _counts(found.languages))
+    facts.add_row("sources", _counts(found.sources))
+    for name, total in found.lengths.items():
+        facts.add_row(f"{name}, total", f"{total:,}")
+    facts.add_row("seconds", "  ".join(f"p{p} {s:.1f}" for p, s in found.percentiles.items()))
+    lengths = Table("up to seconds", "clips", "", title="length buckets")
+    most = max(found.histogram)
+    for edge, count in zip(found.edges, found.histogram, strict=True):
+        lengths.add_row(f"{edge:.2f}", str(count), "#" * round(40 * count / most))
+    console = Console()
+    console.print(facts)
+    console.print(lengths)
+
+
+def _counts(counts: dict[str, int]) -> str:
+    ordered = sorted(counts.items(), key=lambda item: -item[1])
+    return ", ".join(f"{name or '(none)'} {count}" for name, count in ordered[:8])

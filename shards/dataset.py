@@ -1,0 +1,44 @@
+"""A folder of shards as a run sees it: its options and the plan over it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from shards.errors import UserError
+from shards.index import Index
+from shards.plan import BatchConfig, Plan
+
+
+class DataConfig(BaseModel):
+    """``data``: where the shards are and how they are read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: Path = Field(description="folder of shards with its index.arrow")
+    workers: int = Field(default=2, ge=0, le=64, description="loader processes per rank")
+    prefetch: int = Field(default=4, ge=1, description="micro-batches each worker reads ahead")
+    min_seconds: float = Field(default=0.0, ge=0, description="leave shorter clips out")
+    max_seconds: float | None = Field(default=None, gt=0, description="leave longer clips out")
+
+
+def open_plan(data: DataConfig, batch: BatchConfig, seed: int) -> Plan:
+    """The plan over the shards in ``data.path``.
+
+    UserError for a missing or empty folder, a shard that is gone and a budget that is too small.
+    """
+    index = Index.open(data.path)
+    for shard in index.table.column("shard").unique().to_pylist():
+        if not (data.path / shard).is_file():
+            raise UserError(
+                f"data.path: {data.path / shard} is in the index but not in the folder; bring it "
+                "back or pack again"
+            )
+    return Plan(
+        index,
+        seed=seed,
+        batch=batch,
+        min_seconds=data.min_seconds,
+        max_seconds=data.max_seconds,
+    )

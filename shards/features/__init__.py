@@ -1,0 +1,1 @@
+"""Features computed from audio or text while packing."""

@@ -1,0 +1,75 @@
+"""Phoneme ids from espeak-ng's IPA: one fixed table for every language."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shards import espeak
+from shards.errors import UserError
+
+PADDING, UNKNOWN = "_", "<unk>"
+
+_PUNCTUATION = " ,.?!;:'\"-()…—"
+_DIGITS = "0123456789"
+_LATIN = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_MORE_LETTERS = "æðøħıŋœþđłƀƈƍƙƛƞƥƫƭǀǁǂǃǝȡȴȵȶȷȸȹαβγδεθλφχωᴀᴇᵻᵿᶑ"
+_MORE_MARKS = "|‖‿↑↓→↗↘ⁿ°"
+# IPA letters; modifier letters (stress, length, tone); combining diacritics; raised letters.
+_RANGES = ((0x0250, 0x02AF), (0x02B0, 0x02FF), (0x0300, 0x036F), (0x1D2C, 0x1D6A))
+
+
+def _range_characters() -> Iterator[str]:
+    for first, last in _RANGES:
+        yield from map(chr, range(first, last + 1))
+
+
+def _table() -> tuple[str, ...]:
+    """The symbols by id. Ids are stored in shards: only ever append."""
+    # NFD rewrites a few combining marks (U+0344 and the like); their ids could never be used.
+    ranges = (c for c in _range_characters() if unicodedata.normalize("NFD", c) == c)
+    characters = (_PUNCTUATION, _DIGITS, _LATIN, _MORE_LETTERS, _MORE_MARKS)
+    return PADDING, UNKNOWN, *"".join(characters), *ranges
+
+
+SYMBOLS: tuple[str, ...] = _table()
+_IDS = {symbol: index for index, symbol in enumerate(SYMBOLS)}
+
+# What people write, where it differs from the name of espeak's voice.
+_VOICES = {
+    "en": "en-us",
+    "en-uk": "en-gb",
+    "zh": "cmn",
+    "zh-hk": "yue",
+    "zh-yue": "yue",
+    "jp": "ja",
+    "kr": "ko",
+    "no": "nb",
+}
+
+
+def phoneme_ids(ipa: str) -> NDArray[np.int16]:
+    """int16 [phonemes]: one id of SYMBOLS per character of the NFD form of `ipa`."""
+    unknown = _IDS[UNKNOWN]
+    ids = [_IDS.get(character, unknown) for character in unicodedata.normalize("NFD", ipa)]
+    return np.array(ids, dtype=np.int16)
+
+
+def espeak_voice(language: str) -> str:
+    """The espeak voice for a language code as people write it: "EN", "zh_CN", "de-DE", "ja".
+
+    A region without a voice of its own gets the language's. An unknown language is a UserError.
+    """
+    code = language.strip().lower().replace("_", "-")
+    known = espeak.languages()
+    for candidate in (code, code.partition("-")[0]):
+        voice = _VOICES.get(candidate, candidate)
+        if voice in known:
+            return voice
+    raise UserError(
+        f"espeak-ng has no voice for the language '{language}'; "
+        "write a code such as en, zh, ja, ko, de or fr"
+    )

@@ -1,0 +1,195 @@
+"""The index beside the shards: one row per clip, memory-mapped, enough to plan without audio."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import xxhash
+
+from shards.errors import UserError
+
+FILE_NAME = "index.arrow"
+FORMAT = 1
+
+MEMBER = pa.struct([("name", pa.string()), ("offset", pa.int64()), ("size", pa.int64())])
+FACTS = {
+    "key": pa.string(),
+    "shard": pa.string(),
+    "offset": pa.int64(),
+    "size": pa.int64(),
+    "members": pa.list_(MEMBER),
+    "seconds": pa.float32(),
+    "speaker": pa.string(),
+    "language": pa.string(),
+    "source": pa.string(),
+}
+
+
+@dataclass(frozen=True)
+class Member:
+    """One file of a clip inside a shard: its extension and where its bytes lie."""
+
+    name: str
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True)
+class ClipRow:
+    """What the index says of one clip.
+
+    ``lengths`` counts each array member along its last axis (``phonemes.npy`` -> ``phonemes``);
+    ``largest`` holds the largest value of each integer member.
+    """
+
+    key: str
+    shard: str
+    offset: int
+    size: int
+    members: tuple[Member, ...]
+    seconds: float
+    speaker: str
+    language: str
+    source: str
+    lengths: Mapping[str, int]
+    largest: Mapping[str, int]
+
+
+def write_index(folder: Path, rows: Iterable[ClipRow], about: Mapping[str, Any]) -> None:
+    """Write ``folder/index.arrow`` atomically as one uncompressed Arrow IPC record batch.
+
+    ``about`` (the feature extractors' facts) goes into the schema's metadata with a digest of
+    everything that a plan depends on, so that opening an index of any size stays cheap.
+    """
+    clips = list(rows)
+    length_names = sorted({name for clip in clips for name in clip.lengths})
+    columns = {name: pa.array(_column(clips, name), type=kind) for name, kind in FACTS.items()}
+    for name in length_names:
+        columns[name] = pa.array([clip.lengths.get(name, 0) for clip in clips], type=pa.int32())
+    metadata = {
+        "format": FORMAT,
+        "lengths": length_names,
+        "largest": _largest(clips),
+        "digest": _digest(clips),
+        **about,
+    }
+    table = pa.table(columns).replace_schema_metadata({"segue": json.dumps(metadata)})
+    temporary = folder / f".{FILE_NAME}.{os.getpid()}"
+    with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=max(1, len(clips)))
+    os.replace(temporary, folder / FILE_NAME)
+
+
+def _column(clips: list[ClipRow], name: str) -> list[Any]:
+    if name == "members":
+        return [[vars(member) for member in clip.members] for clip in clips]
+    return [getattr(clip, name) for clip in clips]
+
+
+def _largest(clips: list[ClipRow]) -> dict[str, int]:
+    largest: dict[str, int] = {}
+    for clip in clips:
+        for name, value in clip.largest.items():
+            largest[name] = max(value, largest.get(name, value))
+    return largest
+
+
+def _digest(clips: list[ClipRow]) -> str:
+    digest = xxhash.xxh3_128()
+    for clip in clips:
+        lengths = sorted(clip.lengths.items())
+        digest.update(f"{clip.shard}\0{clip.key}\0{clip.seconds:.4f}\0{lengths}\n".encode())
+    return digest.hexdigest()
+
+
+class Index:
+    """A memory-mapped index. Row numbers are positions in the file.
+
+    Example: ``Index.open(Path("shards")).seconds.sum() / 3600`` is the corpus's hours.
+    """
+
+    def __init__(self, folder: Path, table: pa.Table) -> None:
+        self.folder = folder
+        self.table = table
+        self.about: dict[str, Any] = json.loads(table.schema.metadata[b"segue"])
+
+    @classmethod
+    def open(cls, folder: Path) -> Index:
+        """Map ``folder/index.arrow``; UserError where it is missing, unreadable or empty."""
+        path = folder / FILE_NAME
+        if not folder.is_dir():
+            raise UserError(
+                f"data.path: there is no folder {folder}; pack one with "
+                f"'segue shards pack SOURCE {folder}' or name another"
+            )
+        if not path.is_file():
+            raise UserError(
+                f"data.path: {folder} holds no {FILE_NAME}; finish 'segue shards pack SOURCE "
+                f"{folder}' or name a folder that has one"
+            )
+        table = _read(path)
+        if table.num_rows == 0:
+            raise UserError(
+                f"data.path: {path} lists no clips; see {folder / 'rejects.parquet'} for why "
+                "and pack again"
+            )
+        return cls(folder, table)
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    @property
+    def digest(self) -> str:
+        """A fingerprint of every clip's identity, order and lengths."""
+        return str(self.about["digest"])
+
+    @property
+    def seconds(self) -> npt.NDArray[np.float32]:
+        """Each clip's duration in seconds, float32 [clips]."""
+        return self._numbers("seconds")
+
+    def lengths(self, name: str) -> npt.NDArray[np.int32]:
+        """Each clip's length of the member ``name``.npy in its own units, int32 [clips]."""
+        return self._numbers(name)
+
+    def _numbers(self, name: str) -> npt.NDArray[Any]:
+        # One chunk by construction, so this is a view of the mapped file and not a copy.
+        numbers: npt.NDArray[Any] = self.table.column(name).chunk(0).to_numpy(zero_copy_only=True)
+        return numbers
+
+    def key(self, row: int) -> str:
+        """The clip's key in its shard."""
+        return str(self.table.column("key")[row].as_py())
+
+    def shard(self, row: int) -> str:
+        """The file name of the clip's shard."""
+        return str(self.table.column("shard")[row].as_py())
+
+    def members(self, row: int) -> dict[str, Member]:
+        """The clip's members by extension."""
+        listed = self.table.column("members")[row].as_py()
+        return {member["name"]: Member(**member) for member in listed}
+
+
+def _read(path: Path) -> pa.Table:
+    try:
+        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        about = json.loads(table.schema.metadata[b"segue"])
+    except (pa.ArrowException, OSError, TypeError, KeyError, ValueError) as error:
+        raise UserError(
+            f"data.path: {path} is no index of ours ({error}); pack the folder again"
+        ) from error
+    if about["format"] != FORMAT:
+        raise UserError(
+            f"data.path: {path} has format {about['format']}, this version reads {FORMAT}; "
+            "pack the folder again"
+        )
+    return table

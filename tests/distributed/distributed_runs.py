@@ -1,0 +1,89 @@
+"""Real runs: `accelerate launch` with gloo and ZeRO on CPU, as a user starts them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from launch.accelerate import Command, local_command, search_path
+from pretrain.metrics import read_log
+from pretrain.zero import DeepSpeedConfig
+
+CONFIG = Path("configs/quickstart.yaml").resolve()
+TINY = (
+    "model.hidden_dim=32",
+    "model.head=2",
+    "model.n_layer=2",
+    "batch.seconds=48",
+    "batch.micro_seconds=12",
+    "batch.buckets=4",
+    "schedule.warmup_steps=4",
+    "train.log_every=1",
+)
+PATIENCE = 240.0
+
+
+@dataclass
+class Run:
+    """A run folder and how it is started."""
+
+    folder: Path
+    shards: Path
+    stage: int = 2
+    processes: int = 2
+    overrides: tuple[str, ...] = ()
+    output: str = field(default="", init=False)
+
+    def command(self) -> Command:
+        overrides = [
+            f"data.path={self.shards}",
+            f"run.dir={self.folder.parent}",
+            f"run.name={self.folder.name}",
+            *TINY,
+            *self.overrides,
+        ]
+        zero = DeepSpeedConfig(stage=self.stage, offload="none")
+        return local_command(CONFIG, overrides, processes=self.processes, device="cpu", zero=zero)
+
+    def start(self) -> subprocess.Popen[str]:
+        command = self.command()
+        environment = {**os.environ, **command.environment, "PATH": search_path()}
+        return subprocess.Popen(
+            command.arguments,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def finish(self) -> int:
+        """Run to the end; the exit code."""
+        process = self.start()
+        self.output, _ = process.communicate(timeout=PATIENCE)
+        return process.returncode
+
+    def kill_after(self, steps: int) -> None:
+        """Start, and SIGKILL every process once `steps` steps are logged."""
+        process = self.start()
+        deadline = time.monotonic() + PATIENCE
+        while len(self.log()) < steps:
+            if process.poll() is not None or time.monotonic() > deadline:
+                os.killpg(process.pid, signal.SIGKILL)
+                raise AssertionError(f"no step {steps}: {process.communicate()[0]}")
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGKILL)
+        self.output, _ = process.communicate()
+
+    def log(self) -> list[dict[str, float]]:
+        return read_log(self.folder / "log.jsonl")
+
+    def losses(self) -> list[float]:
+        return [record["loss"] for record in self.log()]
+
+    def checkpoints(self) -> list[str]:
+        return sorted(path.name for path in (self.folder / "checkpoints").iterdir())

@@ -1,0 +1,79 @@
+"""What training must give, shown with real processes."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+from distributed_runs import Run
+
+STEPS = 12
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def two_processes(token_shards: Path, runs: Path) -> Run:
+    run = Run(runs / "two", token_shards, overrides=("precision=fp32", "train.steps=20"))
+    assert run.finish() == 0, run.output
+    return run
+
+
+def test_one_process_with_twice_the_accumulation_gives_the_same_curve(
+    two_processes: Run, token_shards: Path, runs: Path
+) -> None:
+    one = Run(
+        runs / "one",
+        token_shards,
+        processes=1,
+        overrides=("precision=fp32", "train.steps=20", "data.workers=0"),
+    )
+    assert one.finish() == 0, one.output
+    assert len(one.losses()) == 20
+    assert one.losses() == pytest.approx(two_processes.losses(), rel=1e-4)
+
+
+def test_the_loss_falls_and_events_and_checkpoints_are_written(two_processes: Run) -> None:
+    losses = two_processes.losses()
+    assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
+    assert list((two_processes.folder / "tensorboard").glob("events.*"))
+    assert [name.split("_step_")[1] for name in two_processes.checkpoints()] == ["00000020"]
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_a_killed_run_started_again_continues_bit_for_bit(
+    stage: int, token_shards: Path, runs: Path
+) -> None:
+    settings = (f"train.steps={STEPS}", "train.save_every=3", "model.dropout=0.1")
+    reference = Run(runs / f"reference{stage}", token_shards, stage, overrides=settings)
+    killed = Run(runs / f"killed{stage}", token_shards, stage, overrides=settings)
+    assert reference.finish() == 0, reference.output
+
+    at = random.SystemRandom().randrange(4, STEPS - 1)
+    killed.kill_after(at)
+    assert killed.finish() == 0, killed.output
+
+    assert "resumed run" in killed.output, f"killed at {at}: {killed.output}"
+    assert killed.losses() == reference.losses(), f"killed at {at}"
+    assert [record["step"] for record in killed.log()] == list(range(1, STEPS + 1))
+
+
+def test_a_run_goes_on_in_another_stage_on_another_number_of_processes(
+    two_processes: Run, token_shards: Path
+) -> None:
+    more = Run(
+        two_processes.folder,
+        token_shards,
+        stage=3,
+        processes=4,
+        overrides=("precision=fp32", "train.steps=24"),
+    )
+    before = two_processes.losses()
+    assert more.finish() == 0, more.output
+    assert more.losses()[:20] == before
+    assert len(more.losses()) == 24
+    assert more.losses()[-1] < before[0]

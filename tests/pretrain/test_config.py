@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pretrain.config import load, write_resolved
+from pretrain.zero import DeepSpeedConfig, settle
+from shards.errors import UserError
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+@pytest.fixture
+def yaml(tmp_path: Path) -> Path:
+    path = tmp_path / "run.yaml"
+    path.write_text(
+        "run: {name: a}\n"
+        "data: {path: '${run.dir}/shards'}\n"
+        "batch: {seconds: 100, micro_seconds: 50}\n"
+        "train: {steps: 5}\n"
+    )
+    return path
+
+
+def test_overrides_win_and_interpolation_sees_them(yaml: Path) -> None:
+    config = load(yaml, ["run.dir=/corpus", "train.steps=9", "optimizer.betas=[0.8,0.99]"])
+    assert config.data.path == Path("/corpus/shards")
+    assert (config.train.steps, config.optimizer.betas) == (9, (0.8, 0.99))
+
+
+@pytest.mark.parametrize("name", ["quickstart.yaml", "gpt_sovits_s1.yaml"])
+def test_the_configs_we_ship_are_valid(name: str) -> None:
+    load(CONFIGS / name, ["run.name=x", "data.path=y"])
+
+
+def test_the_full_size_is_upstreams() -> None:
+    config = load(CONFIGS / "gpt_sovits_s1.yaml", ["run.name=x", "data.path=y"])
+    parameters = sum(p.numel() for p in config.model.build().parameters())
+    assert parameters == 77_606_402
+
+
+def test_quickstart_has_four_micro_batches() -> None:
+    assert load(CONFIGS / "quickstart.yaml").batch.micro_batches == 4
+
+
+def test_a_resolved_config_reads_back_the_same(yaml: Path, tmp_path: Path) -> None:
+    config = load(yaml, ["run.dir=/corpus"])
+    write_resolved(config, tmp_path / "out" / "config.yaml")
+    assert load(tmp_path / "out" / "config.yaml") == config
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.stepz=1", r"command line: unknown key train\.stepz; did you mean train\.steps\?"),
+        ("trian.steps=1", r"command line: unknown key trian; did you mean train\?"),
+        ("micro_seconds=1", r"unknown key micro_seconds; did you mean batch\.micro_seconds\?"),
+        ("train.steps=many", r"command line: train\.steps='many': .*integer"),
+        ("precision=fp8", r"command line: precision='fp8': .*'bf16' or 'fp32'"),
+        ("model.name=gpt", r"command line: model\.name='gpt': .*gpt_sovits_s1"),
+        ("run.name=a/b", r"command line: run\.name='a/b'"),
+        ("batch.seconds=-1", r"batch\.seconds=-1: .*greater than 0"),
+        ("model.head=3", r"multiple of head=3"),
+        ("steps", r"'steps' is not an override; write key\.sub=value"),
+        ("train=5", r"command line: train=5"),
+    ],
+)
+def test_a_wrong_key_or_value_is_one_sentence(yaml: Path, override: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as raised:
+        load(yaml, ["run.dir=/corpus", override])
+    assert "\n" not in str(raised.value)
+
+
+def test_a_wrong_key_in_the_file_names_the_file(yaml: Path) -> None:
+    yaml.write_text(yaml.read_text().replace("steps: 5", "step: 5"))
+    with pytest.raises(UserError, match=r"run\.yaml: unknown key train\.step; did you mean train"):
+        load(yaml, ["run.dir=x"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("run: [", "mend the YAML"),
+        ("run: {name: '${nowhere}'}", "nowhere"),
+        ("just text", "unknown key just text"),
+        ("", "run is missing"),
+        ("run:\n  name: ???\n", r"run\.name is missing"),
+    ],
+)
+def test_a_file_that_is_no_config_is_one_sentence(yaml: Path, text: str, message: str) -> None:
+    yaml.write_text(text)
+    with pytest.raises(UserError, match=message) as raised:
+        load(yaml)
+    assert "run.yaml" in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"gone\.yaml"):
+        load(tmp_path / "gone.yaml")
+
+
+def test_the_nearer_of_steps_and_epochs_is_the_target(yaml: Path) -> None:
+    train = load(yaml, ["run.dir=x", "train.steps=50", "train.epochs=2"]).train
+    assert (train.target(steps_per_epoch=10), train.target(steps_per_epoch=100)) == (20, 50)
+
+
+def test_no_target_at_all_is_refused(yaml: Path) -> None:
+    train = load(yaml, ["run.dir=x", "train.steps=null"]).train
+    with pytest.raises(UserError, match=r"train\.steps and train\.epochs are both missing"):
+        train.target(10)
+
+
+def launched(stage: str, offload: str = "none") -> dict[str, str]:
+    return {
+        "ACCELERATE_USE_DEEPSPEED": "true",
+        "ACCELERATE_DEEPSPEED_ZERO_STAGE": stage,
+        "ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE": offload,
+    }
+
+
+def test_the_launchers_file_decides_what_the_run_leaves_open() -> None:
+    settled = settle(DeepSpeedConfig(), launched("3", "cpu"))
+    assert (settled.stage, settled.offload) == (3, "cpu")
+    assert settle(DeepSpeedConfig(stage=1), {}).stage == 1
+    assert settle(DeepSpeedConfig(), {}).stage == 2
+
+
+def test_a_run_and_a_launcher_that_disagree_are_refused() -> None:
+    with pytest.raises(UserError, match=r"deepspeed\.stage=1 but accelerate launch .* with 2"):
+        settle(DeepSpeedConfig(stage=1), launched("2"))

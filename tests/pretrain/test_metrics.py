@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from pretrain.metrics import Metrics, StepRecord, read_log
+
+
+def record(step: int, loss: float = 2.0) -> StepRecord:
+    return StepRecord(
+        step=step,
+        epoch=step / 10,
+        loss=loss,
+        lr=1e-3,
+        tokens=100,
+        padding=0.1,
+        seconds=0.5,
+        parts={"top3": 0.25},
+        gradient_norm=1.0,
+        skipped=0,
+        clips=4,
+        audio_seconds=20.0,
+        bucket=1,
+        data_seconds=0.1,
+    )
+
+
+def test_the_log_has_one_object_a_step_with_the_promised_keys(tmp_path: Path) -> None:
+    with Metrics(tmp_path, 0) as metrics:
+        metrics.write(record(1))
+    (line,) = read_log(tmp_path / "log.jsonl")
+    assert {"step", "epoch", "loss", "lr", "tokens", "padding", "seconds", "top3"} <= line.keys()
+    assert line["tokens_per_second"] == 200.0
+
+
+def test_a_resumed_log_is_cut_back_to_the_restored_step(tmp_path: Path) -> None:
+    with Metrics(tmp_path, 0) as metrics:
+        for step in range(1, 8):
+            metrics.write(record(step))
+    with (tmp_path / "log.jsonl").open("a") as log:
+        log.write('{"step": 8, "lo')  # what a kill leaves
+    with Metrics(tmp_path, 5) as metrics:
+        metrics.write(record(6, loss=9.0))
+    assert [(r["step"], r["loss"]) for r in read_log(tmp_path / "log.jsonl")] == [
+        *((step, 2.0) for step in range(1, 6)),
+        (6, 9.0),
+    ]
+
+
+def test_tensorboard_shows_one_value_a_step_after_a_resume(tmp_path: Path) -> None:
+    with Metrics(tmp_path, 0) as metrics:
+        for step in range(1, 8):
+            metrics.write(record(step))
+    with Metrics(tmp_path, 5) as metrics:
+        metrics.write(record(6, loss=9.0))
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3, 4, 5, 6]
+    assert events.Scalars("train/loss")[-1].value == 9.0
+    assert events.Scalars("train/top3")[-1].value == 0.25
+
+
+def test_a_loss_that_is_not_finite_is_still_json(tmp_path: Path) -> None:
+    with Metrics(tmp_path, 0) as metrics:
+        metrics.write(record(1, loss=float("nan")))
+    text = (tmp_path / "log.jsonl").read_text()
+    assert json.loads(text, parse_constant=lambda _: "not json")["loss"] is None

@@ -57,7 +57,12 @@ def accelerate_config(zero: DeepSpeedConfig) -> Path:
 def cpu_environment(processes: int) -> dict[str, str]:
     """What a machine without GPUs needs: DeepSpeed's CPU accelerator and a share of the cores."""
     threads = max(1, (os.cpu_count() or 1) // processes)
-    return {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": str(threads)}
+    return {
+        "DS_ACCELERATOR": "cpu",
+        "OMP_NUM_THREADS": str(threads),
+        # Threads that spin while they wait take the cores from the loader's processes.
+        "OMP_WAIT_POLICY": "passive",
+    }
 
 
 def free_port() -> int:

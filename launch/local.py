@@ -24,18 +24,30 @@ def launch(config_path: Path, overrides: Sequence[str], processes: int) -> int:
         config_path, overrides, processes=processes, device=ready.device, zero=ready.zero
     )
     print(command, flush=True)
-    return run(command)
+    return run(command, config.run.folder)
 
 
-def run(command: Command) -> int:
-    """Run ``command`` to its end, passing on the signals that ask it to stop."""
+def run(command: Command, run_folder: Path) -> int:
+    """Run ``command`` to its end.
+
+    The first Ctrl-C or SIGTERM asks the run, by its STOP file, to save and stop after the current
+    step; a second one ends it at once.
+    """
+    from pretrain.stop import FILE_NAME
+
     environment = {**os.environ, **command.environment, "PATH": search_path()}
-    child = subprocess.Popen(command.arguments, env=environment)
+    stop = run_folder / FILE_NAME
+    stop.unlink(missing_ok=True)
+    # In a session of its own: the launcher would answer the terminal's Ctrl-C with a traceback.
+    child = subprocess.Popen(command.arguments, env=environment, start_new_session=True)
 
-    def pass_on(number: int, _frame: FrameType | None) -> None:
-        child.send_signal(number)
+    def ask_to_stop(_number: int, _frame: FrameType | None) -> None:
+        if stop.exists() or not run_folder.is_dir():
+            os.killpg(child.pid, signal.SIGTERM)
+        else:
+            stop.touch()
+            print("stopping after this step, with a checkpoint; again to end at once", flush=True)
 
-    # Ctrl-C reaches the child by itself: it is in the terminal's process group.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, pass_on)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, ask_to_stop)
     return child.wait()

@@ -44,7 +44,9 @@ def quickstart(
     folder: Annotated[Path, typer.Argument(help="Where speech, shards and the run go.")] = Path(
         "quickstart"
     ),
-    nproc: Processes = 2,
+    nproc: Annotated[
+        int | None, typer.Option(min=1, help="Processes; by default 2, or 1 on a single GPU.")
+    ] = None,
 ) -> None:
     """Speak a small corpus, pack it, pretrain a small GPT-SoVITS s1 on it; again to resume."""
     from launch.quickstart import quickstart as run

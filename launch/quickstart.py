@@ -20,8 +20,9 @@ ENDS = 5
 """Steps averaged for the first and the last loss."""
 
 
-def quickstart(folder: Path, processes: int) -> int:
+def quickstart(folder: Path, processes: int | None) -> int:
     """Make or find the corpus in ``folder``, train or resume, print a summary; the exit code."""
+    processes = processes or _default_processes()
     shards, runs = folder / "shards", folder / "runs"
     _make_corpus(shards)
     config = Path(str(files("configs").joinpath("quickstart.yaml")))
@@ -33,6 +34,12 @@ def quickstart(folder: Path, processes: int) -> int:
         resume = ["segue", "launch", str(config), *overrides, "--nproc", str(processes)]
         _summarise(runs / NAME, resume)
     return code
+
+
+def _default_processes() -> int:
+    import torch
+
+    return 1 if torch.cuda.device_count() == 1 else 2
 
 
 def _make_corpus(shards: Path) -> None:

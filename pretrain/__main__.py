@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pretrain.config import load
 from shards.errors import UserError
+
+if TYPE_CHECKING:
+    from pretrain.loop import Outcome
 
 USAGE = "usage: [accelerate launch ...] -m pretrain CONFIG.yaml [key.sub=value ...]"
 
@@ -50,21 +53,20 @@ def run(path: Path, overrides: list[str]) -> None:
     finally:
         processes.leave()
     if processes.rank == 0:
-        say(_ending(config.run.name, outcome.step, outcome.signal))
+        say(_ending(config.run.name, outcome))
 
 
 def quiet_libraries() -> None:
     """Warnings and errors only from the libraries below us."""
     os.environ.setdefault("DS_LOG_LEVEL", "error")
-    for name in ("accelerate", "deepspeed", "DeepSpeed", "torch.distributed"):
+    for name in ("accelerate", "deepspeed", "DeepSpeed", "torch.distributed", "torch.utils"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
-def _ending(name: str, step: int, stopped_by: int) -> str:
-    if stopped_by:
-        reason = signal.Signals(stopped_by).name
-        return f"run {name} stopped at step {step} by {reason}; the same command resumes it"
-    return f"run {name} is at step {step}, its target"
+def _ending(name: str, outcome: Outcome) -> str:
+    if outcome.stopped:
+        return f"run {name} stopped at step {outcome.step} as asked; the same command resumes it"
+    return f"run {name} is at step {outcome.step}, its target"
 
 
 def say(text: str) -> None:

@@ -10,7 +10,9 @@ import os
 import socket
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from typing import Any, cast
 
 import torch
@@ -107,6 +109,7 @@ def _alone_without_launcher() -> None:
         port = probe.getsockname()[1]
     os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0", LOCAL_WORLD_SIZE="1")
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    os.environ["ACCELERATE_USE_DEEPSPEED"] = "true"
 
 
 class Engine:
@@ -135,9 +138,13 @@ class Engine:
         )
         accelerator = Accelerator(
             deepspeed_plugin=DeepSpeedPlugin(hf_ds_config=settings),
+            gradient_accumulation_steps=accumulation,
             mixed_precision="bf16" if precision == "bf16" else "no",
         )
-        with warnings.catch_warnings():
+        with (
+            warnings.catch_warnings(),
+            redirect_stdout(StringIO()),
+        ):  # DeepSpeed prints its progress
             warnings.simplefilter("ignore")
             self._engine, _ = accelerator.prepare(model, _adamw(model, groups, optimizer))
         self._zero: Any = self._engine.optimizer

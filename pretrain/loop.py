@@ -17,7 +17,7 @@ from pretrain.metrics import Metrics, StepRecord, line
 from pretrain.preflight import Ready
 from pretrain.schedule import rate_factor
 from pretrain.start import Say, newest_checkpoint, save_checkpoint, start_engine, try_costliest
-from pretrain.stop import StopFlag
+from pretrain.stop import StopRequest
 from shards.collate import Batch
 from shards.plan import MicroBatch, Plan, StepPlan
 from shards.stream import stream
@@ -25,10 +25,10 @@ from shards.stream import stream
 
 @dataclass(frozen=True)
 class Outcome:
-    """The step a run reached, and the signal that stopped it before its target (0: none)."""
+    """The step a run reached, and whether it was stopped before its target."""
 
     step: int
-    signal: int
+    stopped: bool
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,12 @@ class Tally:
 def train(config: Config, ready: Ready, processes: Processes, say: Say) -> Outcome:
     """Train to the target, or until a signal; resumes from the run's newest checkpoint."""
     plan, target, name = ready.plan, ready.target, config.run.name
-    stop = StopFlag()
+    stop = StopRequest(config.run.folder)
     resume = newest_checkpoint(config.run.folder / "checkpoints", processes, say)
     start = resume[1].step if resume else 0
     if resume and start >= target:
         say(f"resumed run {name} from {resume[0]}: already at step {start} of {target}")
-        return Outcome(start, 0)
+        return Outcome(start, stopped=False)
 
     engine = start_engine(config, ready, processes, resume)
     if resume:
@@ -106,7 +106,8 @@ def train(config: Config, ready: Ready, processes: Processes, say: Say) -> Outco
                 save_checkpoint(config, engine, processes, plan, step)
             if stopping:
                 break
-    return Outcome(step, max(processes.gather(stop.signal)) if step < target else 0)
+    stop.answered()
+    return Outcome(step, stopped=step < target)
 
 
 def accumulate(

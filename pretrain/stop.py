@@ -1,25 +1,35 @@
-"""Stopping on a signal: handlers only set a flag, all ranks decide together at a step's end."""
+"""Stopping before the target: a signal or a STOP file, decided by all ranks at a step's end."""
 
 from __future__ import annotations
 
 import signal
+from pathlib import Path
 from types import FrameType
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+FILE_NAME = "STOP"
 
 
-class StopFlag:
-    """True once this process was asked to stop."""
+class StopRequest:
+    """Whether this process was asked to stop; handlers only set a flag.
 
-    def __init__(self) -> None:
-        self.signal = 0
+    ``folder`` is the run's: a file named STOP in it asks as a signal does.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / FILE_NAME
+        self._signalled = False
         for number in SIGNALS:
             signal.signal(number, self._note)
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
-        self.signal = number
+        self._signalled = True
         if number == signal.SIGINT:  # a second Ctrl-C ends the process at once
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
+    def answered(self) -> None:
+        """Remove the file: the run has stopped, its next start must not."""
+        self._file.unlink(missing_ok=True)
+
     def __bool__(self) -> bool:
-        return self.signal != 0
+        return self._signalled or self._file.exists()

@@ -36,12 +36,18 @@ def settle(config: DeepSpeedConfig, environ: Mapping[str, str]) -> DeepSpeedConf
     launched = environ.get("ACCELERATE_USE_DEEPSPEED") == "true"
     stage = environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") if launched else None
     offload = environ.get("ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE") if launched else None
-    return DeepSpeedConfig.model_validate(
+    settled = DeepSpeedConfig.model_validate(
         {
             "stage": int(_agree("stage", config.stage, stage) or DEFAULT_STAGE),
             "offload": _agree("offload", config.offload, offload) or "none",
         }
     )
+    if settled.offload == "cpu" and settled.stage != 3:
+        raise UserError(
+            f"deepspeed.offload=cpu with deepspeed.stage={settled.stage}: offload goes with "
+            "stage 3; set deepspeed.stage=3 or deepspeed.offload=none"
+        )
+    return settled
 
 
 def _agree(key: str, wanted: object, launched: str | None) -> Any:

@@ -77,3 +77,22 @@ def test_a_run_goes_on_in_another_stage_on_another_number_of_processes(
     assert more.losses()[:20] == before
     assert len(more.losses()) == 24
     assert more.losses()[-1] < before[0]
+
+
+def test_a_stop_file_saves_after_the_current_step_and_the_same_command_goes_on(
+    token_shards: Path, runs: Path
+) -> None:
+    run = Run(runs / "stopped", token_shards, overrides=("train.steps=400", "train.save_every=400"))
+    process = run.start()
+    while len(run.log()) < 3:
+        assert process.poll() is None, process.communicate()[0]
+    (run.folder / "STOP").touch()
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+    reached = int(run.log()[-1]["step"])
+    assert f"stopped at step {reached} as asked" in output
+    assert int(run.checkpoints()[-1].split("_step_")[1]) == reached < 400
+
+    run.overrides = (f"train.steps={reached}", "train.save_every=400")
+    assert run.finish() == 0, run.output
+    assert f"already at step {reached} of {reached}" in run.output

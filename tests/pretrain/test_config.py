@@ -130,3 +130,8 @@ def test_the_launchers_file_decides_what_the_run_leaves_open() -> None:
 def test_a_run_and_a_launcher_that_disagree_are_refused() -> None:
     with pytest.raises(UserError, match=r"deepspeed\.stage=1 but accelerate launch .* with 2"):
         settle(DeepSpeedConfig(stage=1), launched("2"))
+
+
+def test_offload_without_stage_three_is_refused() -> None:
+    with pytest.raises(UserError, match=r"offload goes with stage 3"):
+        settle(DeepSpeedConfig(stage=2, offload="cpu"), {})

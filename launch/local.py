@@ -10,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 from launch.accelerate import Command, local_command, search_path
+from pretrain.stop import FILE_NAME, die_with_parent
 
 
 def launch(config_path: Path, overrides: Sequence[str], processes: int) -> int:
@@ -28,26 +29,28 @@ def launch(config_path: Path, overrides: Sequence[str], processes: int) -> int:
 
 
 def run(command: Command, run_folder: Path) -> int:
-    """Run ``command`` to its end.
+    """Run ``command`` to its end, and never let it outlive this process.
 
-    The first Ctrl-C or SIGTERM asks the run, by its STOP file, to save and stop after the current
-    step; a second one ends it at once.
+    Ctrl-C and the first SIGTERM ask the run to save and stop after the current step; a second one
+    ends it at once.
     """
-    from pretrain.stop import FILE_NAME
-
-    environment = {**os.environ, **command.environment, "PATH": search_path()}
+    environment = {
+        **os.environ,
+        **command.environment,
+        "PATH": search_path(),
+        # Ctrl-C is for the processes that train; torch's launcher would end them with a traceback.
+        "PET_SIGNALS_TO_HANDLE": "SIGTERM",
+    }
     stop = run_folder / FILE_NAME
     stop.unlink(missing_ok=True)
-    # In a session of its own: the launcher would answer the terminal's Ctrl-C with a traceback.
-    child = subprocess.Popen(command.arguments, env=environment, start_new_session=True)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    child = subprocess.Popen(command.arguments, env=environment, preexec_fn=die_with_parent)
 
     def ask_to_stop(_number: int, _frame: FrameType | None) -> None:
         if stop.exists() or not run_folder.is_dir():
-            os.killpg(child.pid, signal.SIGTERM)
+            child.terminate()
         else:
             stop.touch()
-            print("stopping after this step, with a checkpoint; again to end at once", flush=True)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, ask_to_stop)
+    signal.signal(signal.SIGTERM, ask_to_stop)
     return child.wait()

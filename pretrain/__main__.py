@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pretrain.config import load
+from pretrain.stop import StopRequest, die_with_parent
 from shards.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,9 +35,12 @@ def main(arguments: list[str]) -> int:
 
 def run(path: Path, overrides: list[str]) -> None:
     """Check the configuration, join the other processes, train."""
+    config = load(path, overrides)
+    stop = StopRequest(config.run.folder)
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        die_with_parent()
     from pretrain.preflight import check
 
-    config = load(path, overrides)
     ready = check(
         config,
         world_size=int(os.environ.get("WORLD_SIZE", "1")),
@@ -49,7 +53,7 @@ def run(path: Path, overrides: list[str]) -> None:
 
     processes = Processes.join(ready.device)
     try:
-        outcome = train(config, ready, processes, say if processes.rank == 0 else _silent)
+        outcome = train(config, ready, processes, stop, say if processes.rank == 0 else _silent)
     finally:
         processes.leave()
     if processes.rank == 0:

@@ -39,10 +39,11 @@ class Tally:
     data_seconds: float
 
 
-def train(config: Config, ready: Ready, processes: Processes, say: Say) -> Outcome:
-    """Train to the target, or until a signal; resumes from the run's newest checkpoint."""
+def train(
+    config: Config, ready: Ready, processes: Processes, stop: StopRequest, say: Say
+) -> Outcome:
+    """Train to the target, or until asked to stop; resumes from the run's newest checkpoint."""
     plan, target, name = ready.plan, ready.target, config.run.name
-    stop = StopRequest(config.run.folder)
     resume = newest_checkpoint(config.run.folder / "checkpoints", processes, say)
     start = resume[1].step if resume else 0
     if resume and start >= target:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
-from distributed_runs import Run
+from distributed_runs import CONFIG, Run
 
 STEPS = 12
 
@@ -96,3 +101,63 @@ def test_a_stop_file_saves_after_the_current_step_and_the_same_command_goes_on(
     run.overrides = (f"train.steps={reached}", "train.save_every=400")
     assert run.finish() == 0, run.output
     assert f"already at step {reached} of {reached}" in run.output
+
+
+def segue_launch(run: Run) -> subprocess.Popen[str]:
+    """`segue launch` on a terminal's terms: in a process group of its own."""
+    overrides = run.command().arguments[run.command().arguments.index("pretrain") + 2 :]
+    return subprocess.Popen(
+        [
+            Path(sys.executable).with_name("segue"),
+            "launch",
+            str(CONFIG),
+            *overrides,
+            "--nproc",
+            "2",
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for_steps(run: Run, steps: int, process: subprocess.Popen[str]) -> None:
+    while len(run.log()) < steps:
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.01)
+
+
+def processes_of(run: Run) -> list[str]:
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (folder / "cmdline").read_bytes().decode().replace("\0", " ")
+        except OSError:
+            continue
+        if f"run.name={run.folder.name} " in command and str(run.folder.parent) in command:
+            found.append(command)
+    return found
+
+
+def test_ctrl_c_saves_and_stops_without_a_traceback_and_a_killed_launcher_leaves_nothing(
+    token_shards: Path, runs: Path
+) -> None:
+    run = Run(runs / "launched", token_shards, overrides=("train.steps=4000",))
+    launched = segue_launch(run)
+    wait_for_steps(run, 3, launched)
+    os.killpg(launched.pid, signal.SIGINT)  # what a terminal does
+    output, _ = launched.communicate(timeout=60)
+    assert launched.returncode == 0, output
+    assert "as asked; the same command resumes it" in output
+    assert "Traceback" not in output
+
+    reached = len(run.log())
+    launched = segue_launch(run)
+    wait_for_steps(run, reached + 2, launched)
+    launched.kill()
+    launched.communicate(timeout=60)
+    deadline = time.monotonic() + 30
+    while processes_of(run) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert processes_of(run) == []

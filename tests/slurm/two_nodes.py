@@ -1,0 +1,165 @@
+"""A SLURM cluster of two nodes on this machine, in a folder of its own."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
+CONF = """\
+ClusterName=test
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={ports[0]}
+SlurmUser={user}
+SlurmdUser={user}
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket
+StateSaveLocation={folder}/state
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
+SlurmdSpoolDir={folder}/spool-%n
+SlurmdParameters=config_overrides
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+SwitchType=switch/none
+MpiDefault=none
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+ReturnToService=2
+KillWait=5
+SchedulerParameters=batch_sched_delay=1,sched_interval=2
+NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=4 RealMemory=2000
+NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=4 RealMemory=2000
+PartitionName=main Nodes=n1,n2 Default=YES State=UP MaxTime=60
+"""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A running cluster; ``conf`` is what SLURM_CONF must say."""
+
+    conf: Path
+
+    def ask(self, *command: str) -> str:
+        """What a SLURM command prints."""
+        environment = {**os.environ, "SLURM_CONF": str(self.conf)}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    def state_at_end(self, job_id: str, patience: float) -> str:
+        """The state in which a job ends; the test fails where it takes ``patience`` seconds."""
+
+        def state() -> str:
+            shown = self.ask("scontrol", "show", "job", job_id)
+            return shown.partition("JobState=")[2].split()[0]
+
+        running = {"PENDING", "CONFIGURING", "RUNNING", "COMPLETING"}
+        wait_until(lambda: state() not in running, patience, f"the end of job {job_id}")
+        return state()
+
+
+@contextmanager
+def two_nodes() -> Iterator[Cluster]:
+    """Two idle nodes, n1 and n2; skips where SLURM is not installed."""
+    missing = [name for name in PROGRAMS if shutil.which(name) is None]
+    if missing:
+        pytest.skip(
+            f"{', '.join(missing)} not found: apt-get install slurmctld slurmd slurm-client munge"
+        )
+    # Not pytest's own folder: a socket's path may be 107 characters long.
+    with tempfile.TemporaryDirectory(prefix="segue-slurm-") as name, ExitStack() as daemons:
+        folder = Path(name)
+        found = Cluster(write_conf(folder))
+        munge = folder / "munge.socket"
+        daemons.enter_context(daemon(folder, "munged", *munge_options(folder)))
+        wait_until(munge.exists, 10, "munged's socket")
+        daemons.enter_context(daemon(folder, "slurmctld", "-D", "-f", str(found.conf)))
+        for node in ("n1", "n2"):
+            daemons.enter_context(daemon(folder, "slurmd", "-D", "-N", node, "-f", str(found.conf)))
+        wait_until(lambda: idle_nodes(found) == 2, 30, "two idle nodes")
+        try:
+            yield found
+        finally:
+            found.ask("scancel", "--user", getpass.getuser())
+            wait_until(lambda: not found.ask("squeue", "-h"), 60, "an empty queue")
+
+
+def write_conf(folder: Path) -> Path:
+    """slurm.conf, and the key that munge signs with."""
+    (folder / "state").mkdir()
+    key = folder / "munge.key"
+    key.write_bytes(secrets.token_bytes(1024))
+    key.chmod(0o400)
+    conf = folder / "slurm.conf"
+    host = socket.gethostname().split(".")[0]
+    text = CONF.format(folder=folder, host=host, user=getpass.getuser(), ports=free_ports(3))
+    conf.write_text(text)
+    return conf
+
+
+def munge_options(folder: Path) -> list[str]:
+    """In the foreground, and nothing outside ``folder``; it objects to a private folder."""
+    places = {
+        "socket": "munge.socket",
+        "key-file": "munge.key",
+        "pid-file": "munge.pid",
+        "log-file": "munge.log",
+        "seed-file": "munge.seed",
+    }
+    paths = [f"--{option}={folder / name}" for option, name in places.items()]
+    return ["--foreground", "--force", *paths]
+
+
+@contextmanager
+def daemon(folder: Path, *command: str) -> Iterator[None]:
+    """A server as a child in the foreground: it ends with the test run, whatever happens."""
+    with (folder / "daemons.log").open("a") as log:
+        child = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        yield
+    finally:
+        child.terminate()
+        try:
+            child.wait(20)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def idle_nodes(cluster: Cluster) -> int:
+    try:
+        return cluster.ask("sinfo", "-h", "-N", "-o", "%T").split().count("idle")
+    except subprocess.CalledProcessError:
+        return 0  # slurmctld does not answer yet
+
+
+def free_ports(count: int) -> list[int]:
+    """Different ports: all are held while the others are found."""
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [int(each.getsockname()[1]) for each in sockets]
+
+
+def wait_until(met: Callable[[], bool], patience: float, what: str) -> None:
+    """Until ``met``; the test fails where that takes ``patience`` seconds."""
+    deadline = time.monotonic() + patience
+    while not met():
+        if time.monotonic() > deadline:
+            pytest.fail(f"waited {patience:.0f} s for {what}")
+        time.sleep(0.25)

@@ -35,6 +35,9 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10,<3.13",
+    # Names the root as the packages' home: an editable install then puts it on the path itself,
+    # where our packages win over the folders of the same names in tests/.
+    package_dir={"": "."},
     packages=find_packages(include=["launch*", "pretrain*", "shards*", "slurm*", "configs*"]),
     package_data={
         "configs": ["*.yaml", "accelerate/*.yaml"],

@@ -17,12 +17,13 @@ def launch(config_path: Path, overrides: Sequence[str], processes: int) -> int:
     """Train on this machine; returns the exit code. UserError before anything starts."""
     print(f"checking {config_path}", flush=True)
     from pretrain.config import load
-    from pretrain.preflight import check
+    from pretrain.preflight import check, choose_device
 
     config = load(config_path, overrides)
-    ready = check(config, world_size=processes, local_size=processes, environ={})
+    device = choose_device(config.device, processes)
+    ready = check(config, world_size=processes, device=device, environ={})
     command = local_command(
-        config_path, overrides, processes=processes, device=ready.device, zero=ready.zero
+        config_path, overrides, processes=processes, device=device, zero=ready.zero
     )
     print(command, flush=True)
     return run(command, config.run.folder)
@@ -31,20 +32,22 @@ def launch(config_path: Path, overrides: Sequence[str], processes: int) -> int:
 def run(command: Command, run_folder: Path) -> int:
     """Run ``command`` to its end, and never let it outlive this process.
 
-    Ctrl-C and the first SIGTERM ask the run to save and stop after the current step; a second one
-    ends it at once.
+    The first Ctrl-C or SIGTERM asks the run, by its STOP file, to save and stop after the current
+    step; a second one ends it at once.
     """
     environment = {
         **os.environ,
         **command.environment,
         "PATH": search_path(),
-        # Ctrl-C is for the processes that train; torch's launcher would end them with a traceback.
-        "PET_SIGNALS_TO_HANDLE": "SIGTERM",
+        "PET_SIGNALS_TO_HANDLE": "SIGTERM",  # torch's launcher: not SIGINT, see _tie_to_parent
     }
     stop = run_folder / FILE_NAME
     stop.unlink(missing_ok=True)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    child = subprocess.Popen(command.arguments, env=environment, preexec_fn=die_with_parent)
+    child = subprocess.Popen(
+        command.arguments,
+        env=environment,
+        preexec_fn=_tie_to_parent,  # noqa: PLW1509 - this process has one thread
+    )
 
     def ask_to_stop(_number: int, _frame: FrameType | None) -> None:
         if stop.exists() or not run_folder.is_dir():
@@ -52,5 +55,12 @@ def run(command: Command, run_folder: Path) -> int:
         else:
             stop.touch()
 
-    signal.signal(signal.SIGTERM, ask_to_stop)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, ask_to_stop)
     return child.wait()
+
+
+def _tie_to_parent() -> None:
+    die_with_parent()
+    # A terminal's Ctrl-C reaches the launcher too; it would answer with a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -39,14 +39,11 @@ def run(path: Path, overrides: list[str]) -> None:
     stop = StopRequest(config.run.folder)
     if "TORCHELASTIC_RUN_ID" in os.environ:
         die_with_parent()
-    from pretrain.preflight import check
+    from pretrain.preflight import check, choose_device
 
-    ready = check(
-        config,
-        world_size=int(os.environ.get("WORLD_SIZE", "1")),
-        local_size=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
-        environ=os.environ,
-    )
+    device = choose_device(config.device, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    ready = check(config, world_size=world_size, device=device, environ=os.environ)
     quiet_libraries()
     from pretrain.engine import Processes
     from pretrain.loop import train

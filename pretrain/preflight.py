@@ -27,12 +27,12 @@ class Ready:
     accumulation: int
 
 
-def check(config: Config, *, world_size: int, local_size: int, environ: Mapping[str, str]) -> Ready:
+def check(config: Config, *, world_size: int, device: str, environ: Mapping[str, str]) -> Ready:
     """UserError for anything that would stop the run before its first step.
 
-    ``local_size``: processes on this machine.
+    ``device``: what the processes will train on, see `choose_device`; it is not looked for here,
+    so that a login node can check a run that needs GPUs.
     """
-    device = choose_device(config.device, local_size)
     zero = settle(config.deepspeed, environ)
     plan = open_plan(config.data, config.batch, config.seed)
     config.model.check(plan.index)
@@ -48,7 +48,10 @@ def check(config: Config, *, world_size: int, local_size: int, environ: Mapping[
 
 
 def choose_device(wanted: str, local_size: int) -> str:
-    """``cpu`` or ``cuda``; UserError where the GPUs asked for are not there."""
+    """``cpu`` or ``cuda`` for ``local_size`` processes on this machine.
+
+    UserError where the GPUs asked for are not there.
+    """
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if wanted == "cpu" or (wanted == "auto" and found == 0):
         return "cpu"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache, partial
 from itertools import islice
@@ -109,8 +110,15 @@ def stream(
             num_workers=config.workers,
             prefetch_factor=config.prefetch if config.workers else None,
             pin_memory=pin_memory,
+            worker_init_fn=_leave_signals_to_the_rank,
         )
     )
+
+
+def _leave_signals_to_the_rank(_worker: int) -> None:
+    # SLURM and terminals signal every process: the rank decides, and still needs its data.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def read_batch(plan: Plan, fields: Sequence[Field], micro: MicroBatch) -> Batch:

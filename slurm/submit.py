@@ -32,13 +32,7 @@ def job_for(config_path: Path, overrides: Sequence[str], resources: Resources) -
 
     config = load(config_path, overrides)
     device = _device(config.device, resources)
-    # Checked as a CPU run: the GPUs are on the nodes, not here.
-    ready = check(
-        config.model_copy(update={"device": "cpu"}),
-        world_size=resources.world_size,
-        local_size=resources.processes_per_node,
-        environ={},
-    )
+    ready = check(config, world_size=resources.world_size, device=device, environ={})
     return Job(
         name=config.run.name,
         folder=config.run.folder.absolute(),

@@ -67,7 +67,7 @@ def _summarise(run: Path, resume: list[str]) -> None:
     table.add_row(f"loss, last {ENDS} steps", f"{last:.3f} ({last / first - 1:+.0%})")
     table.add_row("tokens/s, median", f"{median(r['tokens_per_second'] for r in log):,.0f}")
     table.add_row("padding", f"{mean(record['padding'] for record in log):.1%}")
-    table.add_row("checkpoint", str(next(newest_first(run / "checkpoints"))))
+    table.add_row("checkpoint", next(newest_first(run / "checkpoints")).name)
     Console().print(table)
     typer.echo(f"watch:    tensorboard --logdir {shlex.quote(str(run / 'tensorboard'))}")
     typer.echo(f"resume:   {shlex.join(resume)}")

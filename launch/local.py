@@ -10,7 +10,8 @@ from pathlib import Path
 from types import FrameType
 
 from launch.accelerate import Command, local_command, search_path
-from pretrain.stop import FILE_NAME, die_with_parent
+from pretrain.stop import FILE_NAME, SIGNALS
+from shards.processes import die_with_parent
 
 
 def launch(config_path: Path, overrides: Sequence[str], processes: int) -> int:
@@ -32,8 +33,8 @@ def launch(config_path: Path, overrides: Sequence[str], processes: int) -> int:
 def run(command: Command, run_folder: Path) -> int:
     """Run ``command`` to its end, and never let it outlive this process.
 
-    The first Ctrl-C or SIGTERM asks the run, by its STOP file, to save and stop after the current
-    step; a second one ends it at once.
+    The first Ctrl-C, SIGTERM or SIGUSR1 asks the run, by its STOP file, to save and stop after the
+    current step; a second one ends it at once.
     """
     environment = {
         **os.environ,
@@ -41,6 +42,7 @@ def run(command: Command, run_folder: Path) -> int:
         "PATH": search_path(),
         "PET_SIGNALS_TO_HANDLE": "SIGTERM",  # torch's launcher: not SIGINT, see _tie_to_parent
     }
+    run_folder.mkdir(parents=True, exist_ok=True)
     stop = run_folder / FILE_NAME
     stop.unlink(missing_ok=True)
     child = subprocess.Popen(
@@ -50,12 +52,12 @@ def run(command: Command, run_folder: Path) -> int:
     )
 
     def ask_to_stop(_number: int, _frame: FrameType | None) -> None:
-        if stop.exists() or not run_folder.is_dir():
+        if stop.exists():
             child.terminate()
         else:
             stop.touch()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         signal.signal(number, ask_to_stop)
     return child.wait()
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from shards.cli import app as shards_app
-from shards.errors import UserError
+from shards.errors import sentence
 from slurm.cli import submit
 
 app = typer.Typer(
@@ -58,8 +58,11 @@ def run_app(command_line: typer.Typer, name: str) -> None:
     """Run a command line; a user's mistake is one sentence and exit code 2."""
     try:
         command_line(prog_name=name)
-    except UserError as mistake:
-        typer.echo(f"error: {mistake}", err=True)
+    except Exception as error:
+        said = sentence(error)
+        if said is None:
+            raise
+        typer.echo(f"error: {said}", err=True)
         sys.exit(2)
 
 

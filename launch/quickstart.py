@@ -60,7 +60,7 @@ def _summarise(run: Path, resume: list[str]) -> None:
     from pretrain.metrics import read_log
 
     log = read_log(run / "log.jsonl")
-    losses = [record["loss"] for record in log]
+    losses = [record["loss"] for record in log if record["loss"] is not None]
     first, last = mean(losses[:ENDS]), mean(losses[-ENDS:])
     table = Table(title=f"{run}: {len(log)} steps", show_header=False)
     table.add_row(f"loss, first {ENDS} steps", f"{first:.3f}")

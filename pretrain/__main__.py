@@ -6,54 +6,78 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
-from pretrain.config import load
-from pretrain.stop import StopRequest, die_with_parent
-from shards.errors import UserError
+from pretrain.config import Config, load
+from pretrain.lock import hold
+from pretrain.stop import StopRequest
+from shards.errors import sentence
+from shards.processes import die_with_parent
 
 if TYPE_CHECKING:
     from pretrain.loop import Outcome
+    from pretrain.preflight import Ready
 
 USAGE = "usage: [accelerate launch ...] -m pretrain CONFIG.yaml [key.sub=value ...]"
 
 
 def main(arguments: list[str]) -> int:
-    """Train what the arguments describe; 2 for a user's mistake, said once by rank 0."""
-    is_first = os.environ.get("RANK", "0") == "0"
+    """Train what the arguments describe; the exit code, 2 for a user's mistake.
+
+    What is wrong with the configuration all ranks see alike and the first of each machine says;
+    what one rank meets alone it says itself.
+    """
     if not arguments or arguments[0] in {"-h", "--help"}:
         print(USAGE)
         return 0 if arguments else 2
+    is_first_here = os.environ.get("LOCAL_RANK", "0") == "0"
     try:
-        run(Path(arguments[0]), arguments[1:])
-    except UserError as mistake:
-        if is_first:
-            print(f"error: {mistake}", file=sys.stderr, flush=True)
-        return 2
+        config = load(Path(arguments[0]), arguments[1:])
+        stop = StopRequest(config.run.folder)
+        ready = check_here(config)
+    except Exception as error:
+        return _tell(error, aloud=is_first_here)
+    try:
+        run(config, ready, stop)
+    except SystemExit as left:  # another rank says why
+        return int(left.code or 0)
+    except Exception as error:
+        return _tell(error, aloud=True)
     return 0
 
 
-def run(path: Path, overrides: list[str]) -> None:
-    """Check the configuration, join the other processes, train."""
-    config = load(path, overrides)
-    stop = StopRequest(config.run.folder)
+def _tell(error: Exception, *, aloud: bool) -> int:
+    said = sentence(error)
+    if said is None:
+        raise error
+    if aloud:
+        print(f"error: {said}", file=sys.stderr, flush=True)
+    return 2
+
+
+def check_here(config: Config) -> Ready:
+    """What `preflight.check` says of this process's place in the run."""
     if "TORCHELASTIC_RUN_ID" in os.environ:
         die_with_parent()
     from pretrain.preflight import check, choose_device
 
     device = choose_device(config.device, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
-    ready = check(config, world_size=world_size, device=device, environ=os.environ)
+    return check(config, world_size=world_size, device=device, environ=os.environ)
+
+
+def run(config: Config, ready: Ready, stop: StopRequest) -> None:
+    """Join the other processes and train."""
     quiet_libraries()
     from pretrain.engine import Processes
     from pretrain.loop import train
 
     processes = Processes.join(ready.device)
-    try:
-        outcome = train(config, ready, processes, stop, say if processes.rank == 0 else _silent)
-    finally:
-        processes.leave()
-    if processes.rank == 0:
+    held: list[IO[str]] = []  # rank 0's lock on the folder lasts as long as its process
+    processes.first(lambda: held.append(hold(config.run.folder)))
+    silent = processes.rank != 0
+    outcome = train(config, ready, processes, stop, _silent if silent else say)
+    if not silent:
         say(_ending(config.run.name, outcome))
 
 
@@ -80,4 +104,7 @@ def _silent(_text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    from pretrain.engine import end_process
+
+    end_process(code)

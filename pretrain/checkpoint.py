@@ -7,6 +7,7 @@ the manifest's checksum: without a marker that fits, the checkpoint does not exi
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
@@ -19,7 +20,7 @@ from typing import Any, Protocol
 import xxhash
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from pretrain.engine import Fragment
@@ -131,10 +132,13 @@ def _write_rank_file(folder: Path, fragments: Iterable[Fragment], ranks: Ranks) 
     for fragment in fragments:
         places.append((fragment.name, fragment.start, fragment.size))
         for key, values in fragment.states.items():
-            tensors[_tensor_name(key, fragment.name, fragment.start)] = values.cpu().clone()
-    save_file(tensors, folder / name)
-    _flush(folder / name)
-    return name, _sum(folder / name), places
+            tensors[_tensor_name(key, fragment.name, fragment.start)] = values.to("cpu", copy=True)
+    content = to_safetensors(tensors)
+    total = FileSum(bytes=len(content), xxh3=xxhash.xxh3_64(content).hexdigest())
+    _write_durably(folder / name, content)
+    if _sum(folder / name) != total:
+        raise OSError(f"{folder / name} does not read back as it was written")
+    return name, total, places
 
 
 def _tensor_name(state: str, parameter: str, start: int) -> str:
@@ -146,6 +150,7 @@ def _manifest(state: State, written: Sequence[_Written], world_size: int) -> Man
     for file, _, places in written:
         for name, start, count in places:
             pieces[name].append(Piece(start=start, count=count, file=file))
+    _refuse_gaps(state.shapes, pieces)
     return Manifest(
         step=state.step,
         epoch=state.epoch,
@@ -157,6 +162,18 @@ def _manifest(state: State, written: Sequence[_Written], world_size: int) -> Man
         pieces=pieces,
         files={file: total for file, total, _ in written},
     )
+
+
+def _refuse_gaps(
+    shapes: Mapping[str, tuple[int, ...]], pieces: Mapping[str, Sequence[Piece]]
+) -> None:
+    for name, shape in shapes.items():
+        position = 0
+        for piece in sorted(pieces.get(name, ()), key=lambda piece: piece.start):
+            if piece.start == position:
+                position += piece.count
+        if position != math.prod(shape):
+            raise RuntimeError(f"ranks hold {position} of {math.prod(shape)} numbers of {name}")
 
 
 def _commit(aside: Path, final: Path, manifest: Manifest) -> None:
@@ -192,13 +209,25 @@ def _sum(path: Path) -> FileSum:
 
 
 def prune(root: Path, keep_last: int) -> None:
-    """Remove all but the newest ``keep_last`` checkpoints, and what unfinished saves left."""
+    """Remove what is older than the newest ``keep_last`` valid ones, and unfinished saves."""
     for leftover in root.glob(f"*{UNFINISHED}"):
         shutil.rmtree(leftover, ignore_errors=True)
-    for folder in list(newest_first(root))[keep_last:]:
-        # Without its marker it no longer exists, whatever happens in the middle of the removal.
-        (folder / MARKER).unlink(missing_ok=True)
-        shutil.rmtree(folder)
+    kept = 0
+    for folder in newest_first(root):
+        if kept >= keep_last:
+            # Without its marker it no longer exists, whatever happens during the removal.
+            (folder / MARKER).unlink(missing_ok=True)
+            shutil.rmtree(folder)
+        elif _is_committed(folder):
+            kept += 1
+
+
+def _is_committed(folder: Path) -> bool:
+    try:
+        read_manifest(folder)
+    except ValueError:
+        return False
+    return True
 
 
 def newest_first(root: Path) -> Iterator[Path]:
@@ -212,8 +241,10 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         text = (folder / MANIFEST).read_bytes()
         marker = (folder / MARKER).read_text()
-    except OSError as error:
+    except FileNotFoundError as error:
         raise ValueError(f"{Path(error.filename).name} is missing") from error
+    except OSError as error:
+        raise ValueError(f"it cannot be read: {error}") from error
     if marker != xxhash.xxh3_64(text).hexdigest():
         raise ValueError(f"{MANIFEST} is not the one that was committed")
     try:
@@ -234,18 +265,33 @@ def verify(folder: Path) -> Manifest:
             raise ValueError(f"{name} is missing")
         if path.stat().st_size != expected.bytes:
             raise ValueError(f"{name} has {path.stat().st_size} bytes, {expected.bytes} were saved")
-        if _sum(path) != expected:
+        try:
+            found = _sum(path)
+        except OSError as error:
+            raise ValueError(f"{name} cannot be read: {error}") from error
+        if found != expected:
             raise ValueError(f"{name} has other bytes than were saved")
     return manifest
 
 
 def newest_valid(root: Path, warn: Callable[[str], None]) -> tuple[Path, Manifest] | None:
-    """The newest checkpoint that is whole; each damaged one before it is passed to ``warn``."""
+    """The newest checkpoint that is whole; each damaged one before it is passed to ``warn``.
+
+    None where nothing was ever committed. UserError where something was and none of it is whole:
+    starting over would lose the run.
+    """
+    committed = None
     for folder in newest_first(root):
         try:
             return folder, verify(folder)
         except ValueError as damage:
             warn(f"checkpoint {folder} is damaged and skipped: {damage}")
+            committed = committed or ((folder / MARKER).exists() and damage)
+    if committed:
+        raise UserError(
+            f"{root}: no checkpoint is whole (the newest: {committed}); bring one back, choose "
+            "another run.name, or remove the folder to start over"
+        )
     return None
 
 

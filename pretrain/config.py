@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import ErrorDetails
 from yaml import YAMLError
 
@@ -20,12 +20,11 @@ from pretrain.zero import DeepSpeedConfig, Precision
 from shards.dataset import DataConfig
 from shards.errors import UserError
 from shards.plan import BatchConfig
+from shards.section import Section
 
 
-class RunConfig(BaseModel):
+class RunConfig(Section):
     """``run``: where a run keeps everything it writes, ``dir/name``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(pattern=r"^[\w][\w.-]*$", description="one run, one name")
     dir: Path = Path("runs")
@@ -36,10 +35,8 @@ class RunConfig(BaseModel):
         return self.dir / self.name
 
 
-class TrainConfig(BaseModel):
+class TrainConfig(Section):
     """``train``: absolute targets and how often to save."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     steps: int | None = Field(default=None, ge=1, description="stop after this optimizer step")
     epochs: float | None = Field(default=None, gt=0, description="stop after this many epochs")
@@ -60,10 +57,8 @@ class TrainConfig(BaseModel):
         return min(limits)
 
 
-class Config(BaseModel):
+class Config(Section):
     """Everything a run is made of."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     run: RunConfig
     data: DataConfig
@@ -88,7 +83,9 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
             raise UserError(f"command line: {override!r} is not an override; write key.sub=value")
     try:
         file = OmegaConf.load(path)
-        typed = OmegaConf.from_dotlist(list(overrides))
+        if not OmegaConf.is_dict(file):
+            raise UserError(f"{path}: it is a list; write sections such as run: and data:")
+        typed = _typed(overrides)
         both = OmegaConf.merge(file, typed)
         merged = OmegaConf.to_container(both, resolve=True, throw_on_missing=True)
     except OSError as error:
@@ -103,6 +100,15 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
         return Config.model_validate(merged)
     except ValidationError as error:
         raise UserError(_explain(_first(error), path, overrides)) from error
+
+
+def _typed(overrides: Sequence[str]) -> DictConfig:
+    try:
+        return OmegaConf.from_dotlist(list(overrides))
+    except (OmegaConfBaseException, YAMLError, ValueError) as error:
+        raise UserError(
+            f"command line: {' '.join(overrides)}: {_one_line(error)}; write key.sub=value"
+        ) from error
 
 
 def write_resolved(config: Config, path: Path) -> None:

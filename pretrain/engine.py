@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
-from typing import Any, cast
+from typing import Any, NoReturn, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -22,7 +23,9 @@ from torch import Tensor, nn
 from pretrain.groups import Group, OptimizerConfig
 from pretrain.zero import DeepSpeedConfig, Precision, deepspeed_settings
 from shards.collate import Batch
+from shards.errors import UserError
 
+_T = TypeVar("_T")
 MOMENTS = ("exp_avg", "exp_avg_sq")
 # Where each of DeepSpeed's ZeRO optimizers keeps this rank's flat float32 masters.
 FLATS = {
@@ -73,18 +76,31 @@ class Processes:
             state.process_index, state.num_processes, state.local_process_index, state.device
         )
 
-    def leave(self) -> None:
-        """Leave the process group in good order."""
-        if dist.is_initialized():
-            dist.destroy_process_group()
-
     def barrier(self) -> None:
         """Wait for all ranks."""
         dist.barrier()
 
-    def all_true(self, value: bool) -> bool:
-        """Whether ``value`` holds on every rank."""
-        return all(self.gather(value))
+    def first(self, work: Callable[[], _T]) -> _T:
+        """The result of ``work``, done by rank 0 alone, on every rank.
+
+        Its UserError is raised on rank 0, which says it; the other ranks leave with exit code 2.
+        """
+        result, mistake = None, None
+        if self.rank == 0:
+            try:
+                result = work()
+            except UserError as error:
+                mistake = str(error)
+        result, mistake = self.gather((result, mistake))[0]
+        if mistake is not None:
+            self.fail(mistake)
+        return cast("_T", result)
+
+    def fail(self, mistake: str) -> NoReturn:
+        """End on a mistake that all ranks know of and one of them says: UserError on rank 0."""
+        if self.rank == 0:
+            raise UserError(mistake)
+        raise SystemExit(2)
 
     def gather(self, value: Any) -> list[Any]:
         """Every rank's value, in rank order, on every rank."""
@@ -99,6 +115,17 @@ class Processes:
         )
         dist.all_reduce(total)
         return cast("list[float]", total.tolist())
+
+
+def end_process(code: int) -> NoReturn:
+    """End this process at once.
+
+    In torch 2.11 a Gloo thread that frees a finished collective's tensors wants the interpreter's
+    lock; if the interpreter is being taken down just then, the process aborts.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _alone_without_launcher() -> None:
@@ -149,6 +176,12 @@ class Engine:
             self._engine, _ = accelerator.prepare(model, _adamw(model, groups, optimizer))
         self._zero: Any = self._engine.optimizer
         self._adam: Any = self._zero.optimizer
+        self._allocate_moments()
+
+    @property
+    def module(self) -> nn.Module:
+        """The model, its weights in the run's precision and, in stage 3, in pieces."""
+        return cast("nn.Module", self._engine.module)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -183,13 +216,9 @@ class Engine:
         """The global norm of the last step's gradient, before clipping."""
         return float(self._engine.get_global_grad_norm())
 
-    def train(self) -> None:
-        """Dropout on."""
-        self._engine.train()
-
     def fragments(self) -> Iterator[Fragment]:
-        """Views of all that this rank owns; moments exist from here on, as zeros if unused."""
-        for name, parameter in self._engine.module.named_parameters():
+        """Views of all that this rank owns."""
+        for name, parameter in self.module.named_parameters():
             place = self._zero3_place(parameter) if self.stage == 3 else _zero12_place(parameter)
             if place is None:
                 continue
@@ -217,13 +246,15 @@ class Engine:
     def _flats(self) -> list[Tensor]:
         return cast("list[Tensor]", getattr(self._zero, FLATS[type(self._zero).__name__]))
 
-    def _state_of(self, flat: Tensor) -> dict[str, Tensor]:
-        # Adam makes its state in its first step; a restore comes before that.
-        state = cast("dict[str, Tensor]", self._adam.state[flat])
-        if not state:
+    def _allocate_moments(self) -> None:
+        # Adam would do so in its first step; a restore, and a lack of memory, come before that.
+        for flat in self._flats:
+            state = self._state_of(flat)
             state["step"] = torch.zeros((), dtype=torch.float32, device=flat.device)
             state.update({key: torch.zeros_like(flat.data) for key in MOMENTS})
-        return state
+
+    def _state_of(self, flat: Tensor) -> dict[str, Tensor]:
+        return cast("dict[str, Tensor]", self._adam.state[flat])
 
     def _zero3_place(self, parameter: Any) -> tuple[int, int, int, int] | None:
         # The last rank's slice is padded with zeros beyond the parameter's end.

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from shards.section import Section
+
+Momentum = Annotated[float, Field(ge=0, lt=1)]
 
 
-class OptimizerConfig(BaseModel):
+class OptimizerConfig(Section):
     """``optimizer``: AdamW (Loshchilov & Hutter 2019) and gradient clipping."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     lr: float = Field(default=3e-4, gt=0, description="peak learning rate")
-    betas: tuple[float, float] = (0.9, 0.95)
+    betas: tuple[Momentum, Momentum] = (0.9, 0.95)
     eps: float = Field(default=1e-8, gt=0)
     weight_decay: float = Field(default=0.01, ge=0, description="not for norms and biases")
     clip: float = Field(default=1.0, ge=0, description="largest global gradient norm; 0: no limit")

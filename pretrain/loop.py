@@ -47,6 +47,7 @@ def train(
     resume = newest_checkpoint(config.run.folder / "checkpoints", processes, say)
     start = resume[1].step if resume else 0
     if resume and start >= target:
+        stop.answered()
         say(f"resumed run {name} from {resume[0]}: already at step {start} of {target}")
         return Outcome(start, stopped=False)
 
@@ -102,7 +103,7 @@ def train(
                 if step % config.train.log_every == 0 or step == target:
                     say(line(record, target))
             if skips >= config.train.max_skips:
-                raise FloatingPointError(describe_skips(plan, step_plan, skips))
+                processes.fail(describe_skips(plan, step_plan, skips))
             if step % config.train.save_every == 0 or step == target or stopping:
                 save_checkpoint(config, engine, processes, plan, step)
             if stopping:
@@ -149,5 +150,6 @@ def describe_skips(plan: Plan, step_plan: StepPlan, skips: int) -> str:
     keys = ", ".join(plan.index.key(int(row)) for row in step_plan.rows[:8])
     return (
         f"the gradient was not finite in {skips} steps in a row, the last one step "
-        f"{step_plan.step + 1} with clips {keys}, ...; the last checkpoint is intact"
+        f"{step_plan.step + 1} with clips {keys}, ...; lower optimizer.lr or leave them out (the "
+        "last checkpoint is intact)"
     )

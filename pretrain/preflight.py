@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from pretrain.checkpoint import newest_first, read_manifest
+from pretrain.checkpoint import newest_first, read_manifest, refuse_other_shapes
 from pretrain.config import Config
 from pretrain.zero import DeepSpeedConfig, settle
 from shards.dataset import open_plan
@@ -37,7 +37,7 @@ def check(config: Config, *, world_size: int, device: str, environ: Mapping[str,
     plan = open_plan(config.data, config.batch, config.seed)
     config.model.check(plan.index)
     _refuse_uneven_ranks(plan.micro_batches, world_size)
-    _refuse_changed_data(config, plan.fingerprint)
+    _refuse_another_run(config, plan.fingerprint)
     return Ready(
         plan=plan,
         target=config.train.target(plan.steps_per_epoch),
@@ -78,7 +78,7 @@ def _refuse_uneven_ranks(micro_batches: int, world_size: int) -> None:
         )
 
 
-def _refuse_changed_data(config: Config, fingerprint: dict[str, Any]) -> None:
+def _refuse_another_run(config: Config, fingerprint: dict[str, Any]) -> None:
     root = config.run.folder / "checkpoints"
     for folder in newest_first(root):
         try:
@@ -91,4 +91,11 @@ def _refuse_changed_data(config: Config, fingerprint: dict[str, Any]) -> None:
                 f"{folder} was trained in another data order: {'; '.join(changes)}; set it back "
                 "or choose another run.name"
             )
+        refuse_other_shapes(folder, saved, _shapes(config))
         return
+
+
+def _shapes(config: Config) -> dict[str, tuple[int, ...]]:
+    with torch.device("meta"):
+        model = config.model.build()
+    return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}

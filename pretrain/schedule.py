@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from shards.section import Section
 
 
-class ScheduleConfig(BaseModel):
+class ScheduleConfig(Section):
     """``schedule``: the shape of the learning rate over optimizer steps, all lengths absolute."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Literal["cosine", "constant"] = "cosine"
     warmup_steps: int = Field(default=1000, ge=0, description="linear climb from 0 to the peak")

@@ -24,8 +24,7 @@ LIBRARIES = ("torch", "accelerate", "deepspeed")
 
 def newest_checkpoint(root: Path, processes: Processes, say: Say) -> tuple[Path, Manifest] | None:
     """The checkpoint to resume from. Rank 0 reads and checks, all ranks get the same answer."""
-    found = checkpoint.newest_valid(root, say) if processes.rank == 0 else None
-    return processes.gather(found)[0]  # type: ignore[no-any-return]
+    return processes.first(lambda: checkpoint.newest_valid(root, say))
 
 
 def start_engine(
@@ -46,7 +45,6 @@ def start_engine(
     )
     if resume:
         folder, manifest = resume
-        checkpoint.refuse_other_shapes(folder, manifest, engine.shapes)
         checkpoint.restore(folder, manifest, engine.fragments())
         engine.restored(manifest.updates)
     if processes.rank == 0:
@@ -55,21 +53,21 @@ def start_engine(
 
 
 def try_costliest(config: Config, plan: Plan, engine: Engine, processes: Processes) -> None:
-    """Run the largest micro-batch once, so that a lack of memory shows now and not hours later.
+    """Run the largest micro-batches once, so that a lack of memory shows now and not hours later.
 
-    Its gradient has weight 0 and changes nothing. UserError names the setting to lower.
+    Their gradients have weight 0 and change nothing. UserError names the setting to lower.
     """
-    micro = plan.costliest()
-    batch = read_batch(plan, config.model.fields(), micro).to(processes.device)
-    try:
-        engine.backward(engine.forward(batch)["loss"], 0.0, last=False)
-    except torch.OutOfMemoryError as error:
-        longest = plan.index.seconds[micro.rows].max()
-        raise UserError(
-            f"batch.micro_seconds={config.batch.micro_seconds:g} does not fit in this device's "
-            f"memory: {len(micro.rows)} clips of up to {longest:.1f} s; lower it, or leave long "
-            "clips out with data.max_seconds"
-        ) from error
+    for micro in plan.costliest():
+        batch = read_batch(plan, config.model.fields(), micro).to(processes.device)
+        try:
+            engine.backward(engine.forward(batch)["loss"], 0.0, last=False)
+        except torch.OutOfMemoryError as error:
+            longest = plan.index.seconds[micro.rows].max()
+            raise UserError(
+                f"batch.micro_seconds={config.batch.micro_seconds:g} does not fit in this "
+                f"device's memory: {len(micro.rows)} clips of up to {longest:.1f} s; lower it, "
+                "or leave long clips out with data.max_seconds"
+            ) from error
 
 
 def save_checkpoint(

@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import signal
 from pathlib import Path
 from types import FrameType
 
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 FILE_NAME = "STOP"
-
-
-def die_with_parent() -> None:
-    """Have this process killed when its parent ends, however it ends (Linux).
-
-    A launcher that is killed would otherwise leave ranks behind that write into the run's folder
-    beside those of its next start.
-    """
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class StopRequest:

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from shards.errors import UserError
+from shards.section import Section
 
 Precision = Literal["bf16", "fp32"]
 DEFAULT_STAGE = 2
 
 
-class DeepSpeedConfig(BaseModel):
+class DeepSpeedConfig(Section):
     """``deepspeed``: what ZeRO partitions over the ranks."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     stage: Literal[1, 2, 3] | None = Field(
         default=None,
@@ -24,7 +23,7 @@ class DeepSpeedConfig(BaseModel):
         "given to accelerate launch decides (2 where there is none)",
     )
     offload: Literal["none", "cpu"] | None = Field(
-        default=None, description="keep optimizer states (and weights in stage 3) in host memory"
+        default=None, description="cpu: keep optimizer states and weights in host memory (stage 3)"
     )
 
 
@@ -71,8 +70,7 @@ def deepspeed_settings(
     zero: dict[str, Any] = {"stage": config.stage, "overlap_comm": False}
     if config.offload == "cpu":
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": False}
-        if config.stage == 3:
-            zero["offload_param"] = {"device": "cpu", "pin_memory": False}
+        zero["offload_param"] = {"device": "cpu", "pin_memory": False}
     return {
         "train_micro_batch_size_per_gpu": 1,  # DeepSpeed wants a number; the plan sizes batches
         "gradient_accumulation_steps": accumulation,

@@ -9,6 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
+MIN_SECONDS = 0.1
+"""The shortest clip that is of any use: two frames of units at 25 Hz."""
+
 
 @dataclass(frozen=True, eq=False)
 class Audio:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from shards.errors import UserError
 from shards.index import Index
 from shards.plan import BatchConfig, Plan
+from shards.section import Section
 
 
-class DataConfig(BaseModel):
+class DataConfig(Section):
     """``data``: where the shards are and how they are read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     path: Path = Field(description="folder of shards with its index.arrow")
     workers: int = Field(default=2, ge=0, le=64, description="loader processes per rank")

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from shards import espeak
 from shards.errors import UserError
+from shards.processes import die_with_parent
 
 SAMPLE_RATE = 16_000
 _VERSION = 1
@@ -384,7 +385,7 @@ def _target_seconds(quantile: float) -> float:
 def _speak_all(plans: list[_Plan], out: Path, workers: int) -> list[str]:
     # Not forked: a parent that has used torch holds threads whose locks a fork would copy.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with ProcessPoolExecutor(workers, context, initializer=die_with_parent) as pool:
         return list(pool.map(partial(_speak, out=out), plans, chunksize=8))
 
 

@@ -50,7 +50,7 @@ def _wheel() -> _Wheel:
         import espeakng_loader
     except ImportError:
         raise UserError(
-            "espeak-ng is not installed; install it with: pip install 'segue[espeak]'"
+            "espeak-ng is not installed; install it with: pip install espeakng-loader"
         ) from None
     return _Wheel(espeakng_loader.get_library_path(), Path(espeakng_loader.get_data_path()))
 

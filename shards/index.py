@@ -30,6 +30,7 @@ FACTS = {
     "speaker": pa.string(),
     "language": pa.string(),
     "source": pa.string(),
+    "checksum": pa.string(),
 }
 
 
@@ -47,7 +48,7 @@ class ClipRow:
     """What the index says of one clip.
 
     ``lengths`` counts each array member along its last axis (``phonemes.npy`` -> ``phonemes``);
-    ``largest`` holds the largest value of each integer member.
+    ``largest`` holds the largest value of each integer member, ``checksum`` stands for all arrays.
     """
 
     key: str
@@ -61,6 +62,7 @@ class ClipRow:
     source: str
     lengths: Mapping[str, int]
     largest: Mapping[str, int]
+    checksum: str
 
 
 def write_index(folder: Path, rows: Iterable[ClipRow], about: Mapping[str, Any]) -> None:
@@ -105,8 +107,8 @@ def _largest(clips: list[ClipRow]) -> dict[str, int]:
 def _digest(clips: list[ClipRow]) -> str:
     digest = xxhash.xxh3_128()
     for clip in clips:
-        lengths = sorted(clip.lengths.items())
-        digest.update(f"{clip.shard}\0{clip.key}\0{clip.seconds:.4f}\0{lengths}\n".encode())
+        facts = (clip.shard, clip.key, f"{clip.seconds:.4f}", clip.checksum)
+        digest.update("\0".join(facts).encode() + b"\n")
     return digest.hexdigest()
 
 
@@ -148,7 +150,7 @@ class Index:
 
     @property
     def digest(self) -> str:
-        """A fingerprint of every clip's identity, order and lengths."""
+        """A fingerprint of every clip's identity, order, length and content."""
         return str(self.about["digest"])
 
     @property
@@ -182,14 +184,14 @@ class Index:
 def _read(path: Path) -> pa.Table:
     try:
         table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-        about = json.loads(table.schema.metadata[b"segue"])
+        format_of_file = json.loads(table.schema.metadata[b"segue"])["format"]
     except (pa.ArrowException, OSError, TypeError, KeyError, ValueError) as error:
         raise UserError(
             f"data.path: {path} is no index of ours ({error}); pack the folder again"
         ) from error
-    if about["format"] != FORMAT:
+    if format_of_file != FORMAT:
         raise UserError(
-            f"data.path: {path} has format {about['format']}, this version reads {FORMAT}; "
+            f"data.path: {path} has format {format_of_file}, this version reads {FORMAT}; "
             "pack the folder again"
         )
     return table

@@ -23,6 +23,7 @@ from shards.errors import UserError
 from shards.features.registry import CODEBOOK, features_named
 from shards.index import FILE_NAME, write_index
 from shards.layout import ShardLayout, lay_out
+from shards.processes import die_with_parent
 from shards.sources import open_source
 from shards.sources.source import Reject, Utterance
 from shards.write import WORK_FOLDER, Recipe, ShardResult, write_shard
@@ -70,6 +71,8 @@ def pack(source_path: Path, out: Path, options: PackOptions, say: Say) -> PackRe
     features = features_named(names, out)
     (out / WORK_FOLDER).mkdir(parents=True, exist_ok=True)
     scanned = list(source.utterances())
+    if not scanned:
+        raise UserError(f"SOURCE: {source.path} lists no clips; give a corpus that has some")
     _refuse_other_settings(out, _settings(source_path, names, options, scanned))
     utterances = [found for found in scanned if isinstance(found, Utterance)]
     rejects = [found for found in scanned if isinstance(found, Reject)]
@@ -139,7 +142,8 @@ def _settings(
 
 def _refuse_other_settings(out: Path, ours: dict[str, Any]) -> None:
     path = out / SETTINGS
-    if path.is_file():
+    begun = any((out / WORK_FOLDER).iterdir()) or (out / CODEBOOK).is_file()
+    if path.is_file() and (begun or is_packed(out)):
         theirs = json.loads(path.read_text(encoding="utf-8"))
         other = [
             f"{key} was {theirs.get(key)} and is now {ours[key]}"
@@ -153,7 +157,9 @@ def _refuse_other_settings(out: Path, ours: dict[str, Any]) -> None:
             )
     elif is_packed(out):
         raise UserError(f"OUT: {out} holds an index of another origin; choose an empty folder")
-    path.write_text(json.dumps(ours, indent=1), encoding="utf-8")
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(json.dumps(ours, indent=1), encoding="utf-8")
+    os.replace(aside, path)
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
@@ -161,12 +167,14 @@ def _pool(workers: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(
         max_workers=workers,
         mp_context=multiprocessing.get_context("spawn"),
-        initializer=_single_threaded,
+        initializer=_begin_worker,
     )
 
 
-def _single_threaded() -> None:
+def _begin_worker() -> None:
     import torch
+
+    die_with_parent()
 
     torch.set_num_threads(1)
 

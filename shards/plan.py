@@ -13,19 +13,21 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from shards.buckets import bucket_edges
 from shards.errors import UserError
 from shards.index import Index
+from shards.section import Section
+
+VERSION = 1
+"""Goes up whenever the same settings would give another order."""
 
 Rows = npt.NDArray[np.int64]
 
 
-class BatchConfig(BaseModel):
+class BatchConfig(Section):
     """``batch``: how much audio an optimizer step and a micro-batch hold."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     seconds: float = Field(gt=0, description="audio per optimizer step, all ranks together")
     micro_seconds: float = Field(gt=0, description="padded audio per micro-batch")
@@ -84,6 +86,8 @@ class Plan:
 
     Every step draws from one length bucket. A bucket's clips that do not fill a step move up
     into the next longer bucket; what the longest leaves is the epoch's short last step.
+
+    An epoch's order is held in memory, 16 bytes a clip; a step's number finds its place at once.
     """
 
     def __init__(
@@ -131,6 +135,7 @@ class Plan:
     def fingerprint(self) -> dict[str, Any]:
         """Everything the order depends on, by the name a user knows it by."""
         return {
+            "plan": VERSION,
             "index": self.index.digest,
             "seed": self.seed,
             "batch.seconds": self.batch.seconds,
@@ -157,12 +162,18 @@ class Plan:
         padded = sum(len(rows) * float(seconds[rows].max()) for rows in counted)
         return 1 - float(seconds[step_plan.rows].sum()) / padded
 
-    def costliest(self) -> MicroBatch:
-        """The longest clips that a micro-batch can hold: what memory must suffice for."""
-        bucket = len(self._members) - 1
-        members = self._members[bucket]
-        longest = np.argsort(self.index.seconds[members], kind="stable")
-        return MicroBatch(0, 0, bucket, members[longest[-self.clips_per_micro[bucket] :]], False)
+    def costliest(self) -> tuple[MicroBatch, ...]:
+        """What memory must suffice for: most padded audio in one micro-batch, and longest clips."""
+        longest_first = self.admitted[np.argsort(-self.index.seconds[self.admitted], kind="stable")]
+        fullest = max(range(len(self.edges)), key=lambda b: self.clips_per_micro[b] * self.edges[b])
+        return tuple(
+            self._longest_in(bucket, longest_first)
+            for bucket in sorted({fullest, len(self.edges) - 1})
+        )
+
+    def _longest_in(self, bucket: int, longest_first: Rows) -> MicroBatch:
+        fitting = longest_first[self.index.seconds[longest_first] <= self.edges[bucket]]
+        return MicroBatch(0, 0, bucket, fitting[: self.clips_per_micro[bucket]], False)
 
     def _cut(self, step: int, bucket: int, rows: Rows) -> Iterator[MicroBatch]:
         # Clips of like length share a micro-batch: clips moved up from shorter buckets pad less.

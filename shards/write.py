@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 import webdataset
+import xxhash
 
 from shards.audio import read_audio
 from shards.features.registry import Feature
@@ -53,17 +54,17 @@ def write_shard(recipe: Recipe, layout: ShardLayout) -> ShardResult:
     receipt = recipe.out / WORK_FOLDER / f"{layout.name}.json"
     if receipt.is_file():
         return _read_receipt(receipt)
-    aside = recipe.out / WORK_FOLDER / layout.name
+    aside = recipe.out / WORK_FOLDER / f"{layout.name}.{os.getpid()}"
     kept: list[tuple[Utterance, Arrays]] = []
     rejects: list[Reject] = []
     with webdataset.TarWriter(str(aside), user="segue", group="segue", mtime=0) as tar:
         for utterance in layout.utterances:
             try:
                 arrays = _arrays(recipe, utterance)
-                tar.write(_sample(recipe, utterance, arrays))
-            except (ValueError, OSError, soundfile.LibsndfileError) as error:
+            except (ValueError, soundfile.LibsndfileError) as error:
                 rejects.append(Reject(utterance.name, "features failed", str(error)))
                 continue
+            tar.write(_sample(recipe, utterance, arrays))
             kept.append((utterance, arrays))
     places = _places(aside)
     rows = [_row(layout.name, u, a, places[u.key], recipe.source.path.name) for u, a in kept]
@@ -129,11 +130,20 @@ def _row(
             for name, array in arrays.items()
             if np.issubdtype(array.dtype, np.integer) and array.size
         },
+        checksum=_checksum(arrays),
     )
 
 
+def _checksum(arrays: Arrays) -> str:
+    digest = xxhash.xxh3_64()
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
 def _write_receipt(path: Path, result: ShardResult) -> None:
-    aside = path.with_suffix(".aside")
+    aside = path.with_suffix(f".{os.getpid()}")
     aside.write_text(json.dumps(asdict(result), ensure_ascii=False), encoding="utf-8")
     os.replace(aside, path)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 
 import pytest
+from experiment_corpus import write_experiment
 
 from shards.pack import PackOptions, pack
-from shards.sources.experiment_folder import SEMANTIC, TEXT, symbol_ids
 
 GOLDENS = Path(__file__).parent / "golden"
 
@@ -29,24 +28,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.skip(reason="slow: run it with `make test-slow`"))
-
-
-def write_experiment(folder: Path, clips: int, seed: int = 0) -> Path:
-    """A prepared GPT-SoVITS experiment: each token repeats, so that it can be learnt."""
-    chance = random.Random(seed)
-    symbols = list(symbol_ids("v2"))
-    texts, tokens = [], ["item_name\tsemantic_audio"]
-    for number in range(clips):
-        name = f"clip_{number:04d}.wav"
-        length = round(25 * min(8.0, max(1.0, chance.lognormvariate(1.0, 0.5))))
-        phonemes = [chance.choice(symbols) for _ in range(max(2, length // 3))]
-        texts.append(f"{name}\t{' '.join(phonemes)}\tNone\ttext {number}")
-        units = [chance.randrange(20) for _ in range(length // 5 + 1) for _ in range(5)]
-        tokens.append(f"{name}\t{' '.join(map(str, units[:length]))}")
-    folder.mkdir(parents=True)
-    (folder / TEXT).write_text("\n".join(texts) + "\n", encoding="utf-8")
-    (folder / SEMANTIC).write_text("\n".join(tokens) + "\n", encoding="utf-8")
-    return folder
 
 
 @pytest.fixture(scope="session")

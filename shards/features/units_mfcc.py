@@ -20,11 +20,11 @@ import torch
 import torchaudio
 from numpy.typing import NDArray
 
+from shards.audio import MIN_SECONDS
 from shards.errors import UserError
 
 SAMPLE_RATE = 16_000
 DIMENSIONS = 39
-MIN_SECONDS = 0.1
 _FRAMES_PER_UNIT = 4
 _INT16_SCALE = 32_768.0
 # What numpy.load raises on files that are missing, cut off, or no .npz of plain arrays.

@@ -8,11 +8,9 @@ from pathlib import Path
 
 import soundfile
 
-from shards.audio import measure
+from shards.audio import MIN_SECONDS, measure
 from shards.errors import UserError
 from shards.sources.source import Arrays, Reject, Utterance
-
-MIN_SECONDS = 0.1  # shorter clips have no MFCC frame pair
 
 
 @dataclass(frozen=True)
@@ -25,12 +23,12 @@ class AnnotationList:
     @classmethod
     def recognises(cls, path: Path) -> bool:
         """A ``.list`` file, or a folder with exactly one."""
-        return path.suffix == ".list" or len(_lists(path)) == 1
+        return (path.is_file() and path.suffix == ".list") or len(_lists(path)) == 1
 
     @classmethod
     def at(cls, path: Path) -> AnnotationList:
         """The list at ``path`` or in the folder ``path``."""
-        return cls(path if path.suffix == ".list" else _lists(path)[0])
+        return cls(path if path.is_file() else _lists(path)[0])
 
     def utterances(self) -> Iterator[Utterance | Reject]:
         """Every line, with the duration that the audio's header states."""
@@ -60,8 +58,8 @@ class AnnotationList:
         audio = self.path.parent / name
         try:
             seconds = measure(audio)
-        except soundfile.LibsndfileError as error:
-            return Reject(name, "audio cannot be read", str(error))
+        except (soundfile.LibsndfileError, TypeError, ZeroDivisionError) as error:
+            return Reject(name, "audio cannot be read", str(error))  # TypeError: headerless .raw
         if seconds < MIN_SECONDS:
             return Reject(name, f"shorter than {MIN_SECONDS} s", f"{seconds:.3f}")
         if not text:

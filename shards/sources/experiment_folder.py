@@ -24,6 +24,7 @@ TEXT, SEMANTIC, BERT, AUDIO = (
 )
 TOKENS_PER_SECOND = 25
 BERT_DIM = 1024
+MAX_TOKEN = 32767  # tokens are stored as int16
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,9 @@ class ExperimentFolder:
         numbers = tokens.split()
         if not numbers or not all(number.isdecimal() for number in numbers):
             return Reject(name, "semantic tokens are not numbers", tokens[:40])
+        largest = max(map(int, numbers))
+        if largest > MAX_TOKEN:
+            return Reject(name, f"semantic token over {MAX_TOKEN}", str(largest))
         unknown = [symbol for symbol in text[0].split(" ") if symbol not in known]
         if unknown:
             return Reject(name, f"phoneme not in table {self.symbols}", unknown[0])
@@ -126,7 +130,10 @@ def _tokens_by_name(path: Path) -> dict[str, str]:
 def _bert(path: Path, phonemes: int) -> npt.NDArray[np.float16]:
     import torch
 
-    features = torch.load(path, map_location="cpu", weights_only=True).detach()
+    try:
+        features = torch.load(path, map_location="cpu", weights_only=True).detach()
+    except Exception as error:  # a torn or foreign pickle fails in many ways
+        raise ValueError(f"BERT features in {path.name} cannot be read: {error}") from error
     if features.shape != (BERT_DIM, phonemes):
         raise ValueError(f"BERT features are {list(features.shape)}, not [{BERT_DIM}, {phonemes}]")
     half: npt.NDArray[np.float16] = features.to(torch.float16).numpy()

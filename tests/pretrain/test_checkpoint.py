@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -78,17 +79,15 @@ def save(root: Path, step: int, world_size: int, seed: int = 0) -> Path:
 @given(st.integers(1, 5), st.integers(1, 5))
 @settings(max_examples=25, deadline=None)
 def test_any_world_size_restores_what_any_other_saved(saved_by: int, read_by: int) -> None:
-    root = Path("/tmp") / f"segue-test-{saved_by}-{read_by}"
-    shutil.rmtree(root, ignore_errors=True)
-    folder = save(root, 3, saved_by)
     restored = {n: {k: torch.zeros_like(t) for k, t in s.items()} for n, s in full(0).items()}
-    for rank in range(read_by):
-        manifest = checkpoint.read_manifest(folder)
-        checkpoint.restore(folder, manifest, cut(restored, rank, read_by))
+    with tempfile.TemporaryDirectory() as root:
+        folder = save(Path(root), 3, saved_by)
+        for rank in range(read_by):
+            manifest = checkpoint.read_manifest(folder)
+            checkpoint.restore(folder, manifest, cut(restored, rank, read_by))
     for name, states in full(0).items():
         for key in KEYS:
             assert torch.equal(restored[name][key], states[key])
-    shutil.rmtree(root)
 
 
 def test_folders_are_named_by_epoch_and_step_and_found_by_number(tmp_path: Path) -> None:
@@ -161,6 +160,39 @@ def test_what_an_unfinished_save_left_is_no_checkpoint_and_is_cleared(tmp_path: 
     assert list(checkpoint.newest_first(tmp_path)) == [good]
     checkpoint.prune(tmp_path, keep_last=2)
     assert list(tmp_path.iterdir()) == [good]
+
+
+def test_pruning_never_counts_a_damaged_checkpoint_as_kept(tmp_path: Path) -> None:
+    old, good, damaged, unmarked = (save(tmp_path, step, 1) for step in (1, 2, 3, 4))
+    damage_manifest(damaged)
+    damage_unmark(unmarked)
+    resaved = save(tmp_path, 3, 1)
+    damage_manifest(save(tmp_path, 5, 1))
+    checkpoint.prune(tmp_path, keep_last=2)
+    assert good.exists() and resaved.exists() and not old.exists()
+    found = checkpoint.newest_valid(tmp_path, lambda _: None)
+    assert found is not None and found[0] == resaved
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_is_not_started_over(tmp_path: Path) -> None:
+    damage_manifest(save(tmp_path, 3, 1))
+    with pytest.raises(
+        UserError, match=r"no checkpoint is whole .*to start over"
+    ):
+        checkpoint.newest_valid(tmp_path, lambda _: None)
+
+
+def test_a_first_save_that_was_killed_before_its_mark_is_as_if_it_never_was(tmp_path: Path) -> None:
+    damage_unmark(save(tmp_path, 3, 1))
+    assert checkpoint.newest_valid(tmp_path, lambda _: None) is None
+
+
+def test_fragments_that_do_not_cover_a_parameter_are_never_committed(tmp_path: Path) -> None:
+    state = State(3, 0.3, 3, {}, {**SHAPES, "lost": (4,)}, {})
+    ranks = ThreadRanks(0, [None], Barrier(1))
+    with pytest.raises(RuntimeError, match="ranks hold 0 of 4 numbers of lost"):
+        checkpoint.save(tmp_path, cut(full(0), 0, 1), state, ranks)
+    assert checkpoint.newest_valid(tmp_path, lambda _: None) is None
 
 
 def test_pruning_keeps_the_newest(tmp_path: Path) -> None:

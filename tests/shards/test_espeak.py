@@ -127,4 +127,4 @@ def test_without_the_wheel_the_error_says_what_to_install() -> None:
         "from shards.espeak import phonemize\n"
         "phonemize('yes', 'en-us')"
     )
-    assert "pip install 'segue[espeak]'" in run_python(code).stderr
+    assert "pip install espeakng-loader" in run_python(code).stderr

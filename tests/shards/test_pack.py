@@ -9,7 +9,7 @@ import pyarrow.parquet
 import pytest
 import torch
 import webdataset
-from conftest import write_experiment
+from experiment_corpus import write_experiment
 
 from shards.demo import speak_corpus
 from shards.errors import UserError

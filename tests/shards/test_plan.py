@@ -18,7 +18,7 @@ from shards.plan import BatchConfig, Plan, changed_settings
 def index_of(seconds: list[float]) -> Index:
     with tempfile.TemporaryDirectory() as folder:
         rows = [
-            ClipRow(f"c{n}", "s.tar", 0, 0, (), length, "", "", "", {"phonemes": 1}, {})
+            ClipRow(f"c{n}", "s.tar", 0, 0, (), length, "", "", "", {"phonemes": 1}, {}, "")
             for n, length in enumerate(seconds)
         ]
         write_index(Path(folder), rows, {})
@@ -164,3 +164,20 @@ def test_edges_pad_less_than_quantiles() -> None:
         return float(edges[np.searchsorted(edges, seconds)].sum())
 
     assert padded(bucket_edges(seconds, 12)) < padded(quantiles)
+
+
+@given(lengths, batches)
+@settings(max_examples=30, deadline=None)
+def test_no_micro_batch_costs_more_than_the_costliest(
+    seconds: list[float], batch: BatchConfig
+) -> None:
+    plan = Plan(index_of(seconds), seed=0, batch=batch)
+
+    def cost(rows: np.ndarray) -> float:
+        return len(rows) * float(plan.index.seconds[rows].max())
+
+    costliest = plan.costliest()
+    most = max(plan.clips_per_micro[m.bucket] * plan.edges[m.bucket] for m in costliest)
+    assert max(plan.index.seconds[m.rows].max() for m in costliest) == max(plan.index.seconds)
+    for step in plan.steps(0, plan.steps_per_epoch):
+        assert all(cost(micro.rows) <= most * (1 + 1e-6) for micro in step.micro_batches)

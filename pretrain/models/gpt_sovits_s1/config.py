@@ -6,24 +6,23 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from shards import fields
 from shards.errors import UserError
 from shards.index import Index
+from shards.section import Section
 
 if TYPE_CHECKING:
     from pretrain.models.gpt_sovits_s1.model import S1
 
 
-class S1Config(BaseModel):
+class S1Config(Section):
     """``model``: sizes under upstream's names; the defaults are s1longer-v2 (77.6 M parameters)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Literal["gpt_sovits_s1"] = "gpt_sovits_s1"
     vocab_size: int = Field(
-        default=1025, ge=2, description="semantic tokens and EOS, which is last"
+        default=1025, ge=4, description="semantic tokens and EOS, which is last"
     )
     phoneme_vocab_size: int = Field(default=732, ge=1)
     hidden_dim: int = Field(default=512, ge=2)

@@ -1,0 +1,52 @@
+"""The engine under every ZeRO stage: what `engine_process.py` checks, in two real processes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from launch.accelerate import accelerate_config, cpu_environment, free_port, search_path
+from pretrain.zero import DeepSpeedConfig
+
+PROCESS = Path(__file__).with_name("engine_process.py")
+
+
+def losses(stage: int, precision: str, offload: str) -> list[float]:
+    zero = DeepSpeedConfig.model_validate({"stage": stage, "offload": offload})
+    command = ["accelerate", "launch", "--config_file", str(accelerate_config(zero))]
+    command += ["--num_processes", "2", "--main_process_port", str(free_port())]
+    done = subprocess.run(
+        [*command, str(PROCESS), str(stage), precision, offload],
+        env={**os.environ, **cpu_environment(2), "PATH": search_path()},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("losses")]
+    return [float(word) for word in line.split()[1:]]
+
+
+@pytest.fixture(scope="module")
+def reference() -> list[float]:
+    return losses(2, "fp32", "none")
+
+
+@pytest.mark.parametrize(
+    ("stage", "precision", "offload", "tolerance"),
+    [
+        (1, "fp32", "none", 1e-5),
+        (3, "fp32", "none", 1e-5),
+        (1, "bf16", "none", 2e-2),
+        (2, "bf16", "none", 2e-2),
+        (3, "bf16", "cpu", 2e-2),
+    ],
+)
+def test_every_stage_trains_alike_and_shows_its_state_by_name(
+    stage: int, precision: str, offload: str, tolerance: float, reference: list[float]
+) -> None:
+    assert losses(stage, precision, offload) == pytest.approx(reference, rel=tolerance)

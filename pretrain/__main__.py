@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -15,7 +16,6 @@ from shards.errors import sentence
 from shards.processes import die_with_parent
 
 if TYPE_CHECKING:
-    from pretrain.loop import Outcome
     from pretrain.preflight import Ready
 
 USAGE = "usage: [accelerate launch ...] -m pretrain CONFIG.yaml [key.sub=value ...]"
@@ -49,7 +49,8 @@ def main(arguments: list[str]) -> int:
 def _tell(error: Exception, *, aloud: bool) -> int:
     said = sentence(error)
     if said is None:
-        raise error
+        traceback.print_exception(error)
+        return 1
     if aloud:
         print(f"error: {said}", file=sys.stderr, flush=True)
     return 2
@@ -75,10 +76,7 @@ def run(config: Config, ready: Ready, stop: StopRequest) -> None:
     processes = Processes.join(ready.device)
     held: list[IO[str]] = []  # rank 0's lock on the folder lasts as long as its process
     processes.first(lambda: held.append(hold(config.run.folder)))
-    silent = processes.rank != 0
-    outcome = train(config, ready, processes, stop, _silent if silent else say)
-    if not silent:
-        say(_ending(config.run.name, outcome))
+    train(config, ready, processes, stop, _silent if processes.rank else say)
 
 
 def quiet_libraries() -> None:
@@ -86,12 +84,6 @@ def quiet_libraries() -> None:
     os.environ.setdefault("DS_LOG_LEVEL", "error")
     for name in ("accelerate", "deepspeed", "DeepSpeed", "torch.distributed", "torch.utils"):
         logging.getLogger(name).setLevel(logging.ERROR)
-
-
-def _ending(name: str, outcome: Outcome) -> str:
-    if outcome.stopped:
-        return f"run {name} stopped at step {outcome.step} as asked; the same command resumes it"
-    return f"run {name} is at step {outcome.step}, its target"
 
 
 def say(text: str) -> None:

@@ -138,6 +138,10 @@ def _explain(error: ErrorDetails, path: Path, overrides: Sequence[str]) -> str:
         return f"{where}: unknown key {key}; {_nearest(error['loc'])}"
     if error["type"] == "missing":
         return _missing(path, key)
+    if error["type"] == "string_pattern_mismatch":
+        return f"{where}: {key}={error['input']!r}: use letters, digits, '.', '_' and '-' only"
+    if error["type"] in {"model_type", "model_attributes_type"}:
+        return f"{where}: {key}={error['input']!r}: it is a section; write {key}.NAME=value"
     message = error["msg"].removeprefix("Value error, ")
     return f"{where}: {key}={error['input']!r}: {message[0].lower()}{message[1:]}"
 

@@ -24,14 +24,6 @@ from shards.stream import stream
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """The step a run reached, and whether it was stopped before its target."""
-
-    step: int
-    stopped: bool
-
-
-@dataclass(frozen=True)
 class Tally:
     """One rank's sums over its micro-batches of a step: the model's terms, and time for data."""
 
@@ -39,17 +31,15 @@ class Tally:
     data_seconds: float
 
 
-def train(
-    config: Config, ready: Ready, processes: Processes, stop: StopRequest, say: Say
-) -> Outcome:
+def train(config: Config, ready: Ready, processes: Processes, stop: StopRequest, say: Say) -> None:
     """Train to the target, or until asked to stop; resumes from the run's newest checkpoint."""
     plan, target, name = ready.plan, ready.target, config.run.name
     resume = newest_checkpoint(config.run.folder / "checkpoints", processes, say)
     start = resume[1].step if resume else 0
     if resume and start >= target:
         stop.answered()
-        say(f"resumed run {name} from {resume[0]}: already at step {start} of {target}")
-        return Outcome(start, stopped=False)
+        say(f"resumed run {name} from {resume[0]}: already at step {start}, the target is {target}")
+        return
 
     engine = start_engine(config, ready, processes, resume)
     if resume:
@@ -109,7 +99,10 @@ def train(
             if stopping:
                 break
     stop.answered()
-    return Outcome(step, stopped=step < target)
+    if step < target:
+        say(f"run {name} stopped at step {step} as asked; the same command resumes it")
+    else:
+        say(f"run {name} is at step {step}, its target")
 
 
 def accumulate(

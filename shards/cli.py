@@ -12,7 +12,12 @@ if TYPE_CHECKING:
     from shards.pack import PackReport
     from shards.stats import Stats
 
-app = typer.Typer(no_args_is_help=True, help="Pack speech into WebDataset shards and look at them.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Pack speech into WebDataset shards and look at them.",
+)
 CORES = os.cpu_count() or 1
 Workers = Annotated[int, typer.Option(min=1, help="Worker processes.")]
 
@@ -56,7 +61,7 @@ def pack_command(
     from shards.pack import PackOptions, pack
 
     options = PackOptions(
-        features=None if features is None else tuple(filter(None, features.split(","))),
+        features=None if features is None else tuple(features.split(",")),
         units=units,
         symbols=symbols,
         shard_hours=shard_hours,

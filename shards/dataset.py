@@ -22,18 +22,27 @@ class DataConfig(Section):
     max_seconds: float | None = Field(default=None, gt=0, description="leave longer clips out")
 
 
+def _refuse_damage(shard: Path, end: int) -> None:
+    if not shard.is_file():
+        raise UserError(
+            f"data.path: {shard} is in the index but not in the folder; bring it back or pack again"
+        )
+    if shard.stat().st_size < end:
+        raise UserError(
+            f"data.path: {shard} has {shard.stat().st_size} bytes but its clips end at byte {end}; "
+            "bring it back or pack again"
+        )
+
+
 def open_plan(data: DataConfig, batch: BatchConfig, seed: int) -> Plan:
     """The plan over the shards in ``data.path``.
 
-    UserError for a missing or empty folder, a shard that is gone and a budget that is too small.
+    UserError for a missing or empty folder, a shard that is gone or cut off, and a budget that is
+    too small.
     """
     index = Index.open(data.path)
-    for shard in index.table.column("shard").unique().to_pylist():
-        if not (data.path / shard).is_file():
-            raise UserError(
-                f"data.path: {data.path / shard} is in the index but not in the folder; bring it "
-                "back or pack again"
-            )
+    for shard, end in index.shard_ends().items():
+        _refuse_damage(data.path / shard, end)
     return Plan(
         index,
         seed=seed,

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import xxhash
 
 from shards.errors import UserError
@@ -128,9 +129,10 @@ class Index:
         """Map ``folder/index.arrow``; UserError where it is missing, unreadable or empty."""
         path = folder / FILE_NAME
         if not folder.is_dir():
+            state = "a file" if folder.exists() else "not there"
             raise UserError(
-                f"data.path: there is no folder {folder}; pack one with "
-                f"'segue shards pack SOURCE {folder}' or name another"
+                f"data.path: {folder} is {state}; pack a folder with 'segue shards pack SOURCE "
+                f"{folder}' or name another"
             )
         if not path.is_file():
             raise UserError(
@@ -166,6 +168,17 @@ class Index:
         # One chunk by construction, so this is a view of the mapped file and not a copy.
         numbers: npt.NDArray[Any] = self.table.column(name).chunk(0).to_numpy(zero_copy_only=True)
         return numbers
+
+    def shard_ends(self) -> dict[str, int]:
+        """For each shard the byte at which its last clip ends."""
+        ends = pa.table(
+            {
+                "shard": self.table.column("shard"),
+                "end": pc.add(self.table.column("offset"), self.table.column("size")),
+            }
+        )
+        last = ends.group_by("shard").aggregate([("end", "max")])
+        return dict(zip(last["shard"].to_pylist(), last["end_max"].to_pylist(), strict=True))
 
     def key(self, row: int) -> str:
         """The clip's key in its shard."""

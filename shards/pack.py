@@ -26,7 +26,7 @@ from shards.layout import ShardLayout, lay_out
 from shards.processes import die_with_parent
 from shards.sources import open_source
 from shards.sources.source import Reject, Utterance
-from shards.write import WORK_FOLDER, Recipe, ShardResult, write_shard
+from shards.write import WORK_FOLDER, Recipe, ShardResult, is_written, write_shard
 
 SETTINGS = "pack.json"
 FIT_SECONDS = 2 * 3600.0
@@ -69,24 +69,33 @@ def pack(source_path: Path, out: Path, options: PackOptions, say: Say) -> PackRe
     source = open_source(source_path, symbols=options.symbols)
     names = source.default_features if options.features is None else options.features
     features = features_named(names, out)
-    (out / WORK_FOLDER).mkdir(parents=True, exist_ok=True)
     scanned = list(source.utterances())
     if not scanned:
         raise UserError(f"SOURCE: {source.path} lists no clips; give a corpus that has some")
+    try:
+        (out / WORK_FOLDER).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"OUT: {out} cannot be made ({error.strerror}); name a folder") from error
     _refuse_other_settings(out, _settings(source_path, names, options, scanned))
     utterances = [found for found in scanned if isinstance(found, Utterance)]
     rejects = [found for found in scanned if isinstance(found, Reject)]
     say(f"{len(utterances)} clips, {len(rejects)} rejected, in {source.path}")
+    if not utterances:
+        return _finish(out, [], rejects, {})
     with _pool(options.workers) as pool:
         if "units.mfcc" in names and not (out / CODEBOOK).is_file():
             say(f"fitting {options.units} units to MFCCs")
             _fit_units(pool, utterances, out / CODEBOOK, options)
         layouts = lay_out(utterances, shard_hours=options.shard_hours, seed=options.seed)
         recipe = Recipe(source, features, out, options.keep_audio)
+        kept = {layout.name for layout in layouts if is_written(out, layout)}
+        if kept:
+            say(f"{len(kept)} of {len(layouts)} shards are there already")
         results = []
-        for layout, result in _each(pool, _write_one, [(recipe, layout) for layout in layouts]):
+        for (_, layout), result in _each(pool, _write_one, [(recipe, each) for each in layouts]):
             results.append(result)
-            say(f"{layout[1].name}: {len(result.rows)} clips ({len(results)}/{len(layouts)})")
+            if layout.name not in kept:
+                say(f"{layout.name}: {len(result.rows)} clips ({len(results)}/{len(layouts)})")
     about = {feature.member: feature.about() for feature in features}
     return _finish(out, results, rejects, {"features": about})
 
@@ -135,7 +144,7 @@ def _settings(
     return {
         **chosen,
         "source": str(source.resolve()),
-        "corpus": corpus,
+        "corpus": f"{len(scanned)} lines ({corpus})",
         "features": list(features),
     }
 

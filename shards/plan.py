@@ -160,7 +160,7 @@ class Plan:
         seconds = self.index.seconds
         counted = [micro.rows for micro in step_plan.micro_batches if micro.counted]
         padded = sum(len(rows) * float(seconds[rows].max()) for rows in counted)
-        return 1 - float(seconds[step_plan.rows].sum()) / padded
+        return max(0.0, 1 - float(seconds[step_plan.rows].sum()) / padded)
 
     def costliest(self) -> tuple[MicroBatch, ...]:
         """What memory must suffice for: most padded audio in one micro-batch, and longest clips."""

@@ -17,6 +17,7 @@ from shards.collate import Batch, Collate
 from shards.dataset import DataConfig
 from shards.fields import Field
 from shards.plan import MicroBatch, Plan
+from shards.processes import die_with_parent
 
 Stage = Callable[..., Any]
 
@@ -110,12 +111,13 @@ def stream(
             num_workers=config.workers,
             prefetch_factor=config.prefetch if config.workers else None,
             pin_memory=pin_memory,
-            worker_init_fn=_leave_signals_to_the_rank,
+            worker_init_fn=_follow_the_rank,
         )
     )
 
 
-def _leave_signals_to_the_rank(_worker: int) -> None:
+def _follow_the_rank(_worker: int) -> None:
+    die_with_parent()
     # SLURM and terminals signal every process: the rank decides, and still needs its data.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)

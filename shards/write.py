@@ -40,10 +40,11 @@ class Recipe:
 
 @dataclass(frozen=True)
 class ShardResult:
-    """A finished shard's rows and rejects."""
+    """A finished shard's rows and rejects, and its size."""
 
     rows: tuple[ClipRow, ...]
     rejects: tuple[Reject, ...]
+    bytes: int
 
 
 def write_shard(recipe: Recipe, layout: ShardLayout) -> ShardResult:
@@ -51,9 +52,8 @@ def write_shard(recipe: Recipe, layout: ShardLayout) -> ShardResult:
 
     The result is written beside the shard last: a shard without one is made again.
     """
-    receipt = recipe.out / WORK_FOLDER / f"{layout.name}.json"
-    if receipt.is_file():
-        return _read_receipt(receipt)
+    if is_written(recipe.out, layout):
+        return _read_receipt(_receipt(recipe.out, layout))
     aside = recipe.out / WORK_FOLDER / f"{layout.name}.{os.getpid()}"
     kept: list[tuple[Utterance, Arrays]] = []
     rejects: list[Reject] = []
@@ -62,16 +62,30 @@ def write_shard(recipe: Recipe, layout: ShardLayout) -> ShardResult:
             try:
                 arrays = _arrays(recipe, utterance)
             except (ValueError, soundfile.LibsndfileError) as error:
-                rejects.append(Reject(utterance.name, "features failed", str(error)))
+                rejects.append(Reject(utterance.name, str(error)))
                 continue
             tar.write(_sample(recipe, utterance, arrays))
             kept.append((utterance, arrays))
     places = _places(aside)
     rows = [_row(layout.name, u, a, places[u.key], recipe.source.path.name) for u, a in kept]
+    result = ShardResult(tuple(rows), tuple(rejects), bytes=aside.stat().st_size)
     os.replace(aside, recipe.out / layout.name)
-    result = ShardResult(tuple(rows), tuple(rejects))
-    _write_receipt(receipt, result)
+    _write_receipt(_receipt(recipe.out, layout), result)
     return result
+
+
+def is_written(out: Path, layout: ShardLayout) -> bool:
+    """Whether the shard is there as its receipt says."""
+    receipt, shard = _receipt(out, layout), out / layout.name
+    return (
+        receipt.is_file()
+        and shard.is_file()
+        and shard.stat().st_size == _read_receipt(receipt).bytes
+    )
+
+
+def _receipt(out: Path, layout: ShardLayout) -> Path:
+    return out / WORK_FOLDER / f"{layout.name}.json"
 
 
 def _arrays(recipe: Recipe, utterance: Utterance) -> Arrays:
@@ -154,4 +168,5 @@ def _read_receipt(path: Path) -> ShardResult:
         ClipRow(**{**row, "members": tuple(Member(**member) for member in row["members"])})
         for row in saved["rows"]
     ]
-    return ShardResult(tuple(rows), tuple(Reject(**reject) for reject in saved["rejects"]))
+    rejects = [Reject(**reject) for reject in saved["rejects"]]
+    return ShardResult(tuple(rows), tuple(rejects), saved["bytes"])

@@ -9,8 +9,7 @@ from pathlib import Path
 import soundfile
 
 from shards.audio import MIN_SECONDS, measure
-from shards.errors import UserError
-from shards.sources.source import Arrays, Reject, Utterance
+from shards.sources.source import Arrays, Reject, Utterance, read_lines
 
 
 @dataclass(frozen=True)
@@ -32,12 +31,8 @@ class AnnotationList:
 
     def utterances(self) -> Iterator[Utterance | Reject]:
         """Every line, with the duration that the audio's header states."""
-        try:
-            lines = self.path.read_text(encoding="utf-8").splitlines()
-        except UnicodeDecodeError as error:
-            raise UserError(f"SOURCE: {self.path} is not UTF-8 ({error}); convert it") from error
         seen: set[str] = set()
-        for number, line in enumerate(lines, 1):
+        for number, line in enumerate(read_lines(self.path), 1):
             if not line.strip():
                 continue
             found = self._utterance(number, line)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shards.errors import UserError
-from shards.sources.source import Arrays, Reject, Utterance
+from shards.sources.source import Arrays, Reject, Utterance, read_lines
 
 TEXT, SEMANTIC, BERT, AUDIO = (
     "2-name2text.txt",
@@ -111,12 +111,12 @@ def symbol_ids(version: str) -> dict[str, int]:
 @cache
 def _texts(path: Path) -> dict[str, tuple[str, str]]:
     """name -> (phonemes separated by spaces, normalised text)."""
-    rows = (line.split("\t") for line in path.read_text(encoding="utf-8").splitlines())
+    rows = (line.split("\t") for line in read_lines(path))
     return {row[0]: (row[1], row[3]) for row in rows if len(row) == 4}
 
 
 def _semantic_rows(path: Path) -> Iterator[tuple[str, str]]:
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in read_lines(path):
         name, _, tokens = line.partition("\t")
         if name and name != "item_name":
             yield name, tokens
@@ -133,8 +133,10 @@ def _bert(path: Path, phonemes: int) -> npt.NDArray[np.float16]:
     try:
         features = torch.load(path, map_location="cpu", weights_only=True).detach()
     except Exception as error:  # a torn or foreign pickle fails in many ways
-        raise ValueError(f"BERT features in {path.name} cannot be read: {error}") from error
+        raise ValueError("BERT features cannot be read") from error
     if features.shape != (BERT_DIM, phonemes):
         raise ValueError(f"BERT features are {list(features.shape)}, not [{BERT_DIM}, {phonemes}]")
+    if not features.isfinite().all():
+        raise ValueError("BERT features are not finite")
     half: npt.NDArray[np.float16] = features.to(torch.float16).numpy()
     return half

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 import numpy.typing as npt
 
+from shards.errors import UserError
+
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 
@@ -36,6 +38,14 @@ class Reject:
     name: str
     reason: str
     figure: str = ""
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a UTF-8 text file, with or without a byte-order mark; UserError for another."""
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise UserError(f"SOURCE: {path} is not UTF-8 ({error}); convert it") from error
 
 
 class Source(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -100,7 +101,7 @@ def test_a_stop_file_saves_after_the_current_step_and_the_same_command_goes_on(
 
     run.overrides = (f"train.steps={reached}", "train.save_every=400")
     assert run.finish() == 0, run.output
-    assert f"already at step {reached} of {reached}" in run.output
+    assert f"already at step {reached}, the target is {reached}" in run.output
 
 
 def segue_launch(run: Run) -> subprocess.Popen[str]:
@@ -161,3 +162,34 @@ def test_ctrl_c_saves_and_stops_without_a_traceback_and_a_killed_launcher_leaves
     while processes_of(run) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert processes_of(run) == []
+
+
+def test_damage_met_while_training_ends_the_run_and_keeps_its_checkpoint(
+    token_shards: Path, runs: Path
+) -> None:
+    shards = runs / "damaged"
+    shutil.copytree(token_shards, shards)
+    run = Run(
+        runs / "cut",
+        shards,
+        overrides=("train.steps=4000", "train.save_every=5", "data.workers=2"),
+    )
+    process = run.start()
+    wait_for_steps(run, 6, process)
+    for shard in shards.glob("*.tar"):
+        os.truncate(shard, 3000)
+    output, _ = process.communicate(timeout=90)
+    assert process.returncode == 1
+    assert "EOFError" in output and "were indexed" in output
+    assert run.checkpoints()[-1].endswith("_step_00000005") or len(run.checkpoints()) == 2
+
+
+def test_another_model_size_in_the_same_run_is_one_sentence(
+    two_processes: Run, token_shards: Path
+) -> None:
+    larger = Run(two_processes.folder, token_shards, overrides=("model.n_layer=3",))
+    launched = segue_launch(larger)
+    output, _ = launched.communicate(timeout=60)
+    assert launched.returncode == 2, output
+    assert "Traceback" not in output
+    assert "parameter h.layers.2.linear1.bias is absent there" in output

@@ -176,9 +176,7 @@ def test_pruning_never_counts_a_damaged_checkpoint_as_kept(tmp_path: Path) -> No
 
 def test_a_run_whose_checkpoints_are_all_damaged_is_not_started_over(tmp_path: Path) -> None:
     damage_manifest(save(tmp_path, 3, 1))
-    with pytest.raises(
-        UserError, match=r"no checkpoint is whole .*to start over"
-    ):
+    with pytest.raises(UserError, match=r"no checkpoint is whole .*to start over"):
         checkpoint.newest_valid(tmp_path, lambda _: None)
 
 

@@ -77,6 +77,36 @@ def test_a_pack_begun_again_keeps_finished_shards_and_gives_the_same_bytes(
         assert (tmp_path / name).read_bytes() == (whole / name).read_bytes()
 
 
+def test_a_shard_that_was_lost_or_cut_off_is_made_again(
+    spoken: tuple[Path, Path], tmp_path: Path
+) -> None:
+    listed, whole = spoken
+    options = PackOptions(units=50, shard_hours=0.02, workers=1)
+    pack(listed, tmp_path, options, quiet)
+    lost, cut = sorted(tmp_path.glob("*.tar"))[:2]
+    lost.unlink()
+    cut.write_bytes(cut.read_bytes()[:-1000])
+    pack(listed, tmp_path, options, quiet)
+    for shard in (lost, cut):
+        assert shard.read_bytes() == (whole / shard.name).read_bytes()
+
+
+def test_a_corpus_without_one_good_clip_says_why_and_leaves_the_folder_usable(
+    spoken: tuple[Path, Path], tmp_path: Path
+) -> None:
+    listed = tmp_path / "bad.list"
+    listed.write_text("")
+    with pytest.raises(UserError, match="lists no clips"):
+        pack(listed, tmp_path / "out", PackOptions(workers=1), quiet)
+    listed.write_text("nope.wav|a|EN|hello\n")
+    with pytest.raises(UserError, match=r"not one clip could be packed \(1 x audio cannot be read"):
+        pack(listed, tmp_path / "out", PackOptions(workers=1), quiet)
+    good = spoken[0].read_text(encoding="utf-8").splitlines()[0]
+    listed.write_text(f"{spoken[0].parent}/{good}\n", encoding="utf-8-sig")
+    options = PackOptions(features=("phonemes.espeak",), workers=1)
+    assert pack(listed, tmp_path / "out", options, quiet).clips == 1
+
+
 def test_other_settings_in_the_same_folder_are_refused(spoken: tuple[Path, Path]) -> None:
     with pytest.raises(UserError, match="units was 50 and is now 60"):
         pack(spoken[0], spoken[1], PackOptions(units=60, shard_hours=0.02), quiet)
@@ -112,7 +142,9 @@ def test_an_unknown_language_is_a_reject_and_not_a_crash(
     (tmp_path / "two.list").write_text("\n".join(lines), encoding="utf-8")
     options = PackOptions(features=("phonemes.espeak",), workers=1)
     report = pack(tmp_path / "two.list", tmp_path / "out", options, quiet)
-    assert (report.clips, report.rejects) == (1, {"features failed": 1})
+    assert report.clips == 1
+    ((reason, count),) = report.rejects.items()
+    assert "KLINGON" in reason and count == 1
 
 
 def test_an_experiment_folder_is_packed_as_it_is(tmp_path: Path) -> None:
@@ -141,17 +173,40 @@ def test_an_experiment_folder_is_packed_as_it_is(tmp_path: Path) -> None:
     assert Index.open(tmp_path / "out").lengths("bert").max() == count
 
 
+@pytest.mark.parametrize("content", [b"", b"rubbish", "dict", "nan", "shape"])
+def test_broken_bert_features_reject_their_clip_alone(content: bytes | str, tmp_path: Path) -> None:
+    source = write_experiment(tmp_path / "experiment", clips=3)
+    name, phonemes, _, _ = (source / TEXT).read_text(encoding="utf-8").split("\n")[0].split("\t")
+    (source / BERT).mkdir()
+    path = source / BERT / f"{name}.pt"
+    count = len(phonemes.split(" "))
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        saved = {
+            "dict": {"a": 1},
+            "nan": torch.full((1024, count), float("nan")),
+            "shape": torch.zeros(1024, count + 1),
+        }
+        torch.save(saved[content], path)
+    report = pack(source, tmp_path / "out", PackOptions(workers=1), quiet)
+    assert report.clips == 2
+    ((reason, _),) = report.rejects.items()
+    assert reason.startswith("BERT features")
+
+
 def test_broken_rows_of_an_experiment_are_rejected(tmp_path: Path) -> None:
     source = write_experiment(tmp_path / "experiment", clips=3)
     with (source / TEXT).open("a", encoding="utf-8") as file:
-        file.write("odd.wav\tnot_a_phoneme\tNone\ttext\n")
+        file.write("odd.wav\tnot_a_phoneme\tNone\ttext\nhuge.wav\t!\tNone\ttext\n")
     with (source / SEMANTIC).open("a", encoding="utf-8") as file:
-        file.write("odd.wav\t1 2 3\nlost.wav\t1 2\nclip_0000.wav\t4 4\n")
+        file.write("odd.wav\t1 2 3\nhuge.wav\t1 99999\nlost.wav\t1 2\nclip_0000.wav\t4 4\n")
     report = pack(source, tmp_path / "out", PackOptions(workers=1), quiet)
     assert report.clips == 3
     assert report.rejects == {
         "phoneme not in table v2": 1,
         f"not in {TEXT}": 1,
+        "semantic token over 32767": 1,
         f"twice in {SEMANTIC}": 1,
     }
 

@@ -89,7 +89,7 @@ def test_a_missing_folder_an_empty_index_and_a_lost_shard_are_one_sentence(
     token_shards: Path, tmp_path: Path
 ) -> None:
     batch = BatchConfig(seconds=48, micro_seconds=12)
-    with pytest.raises(UserError, match="there is no folder"):
+    with pytest.raises(UserError, match="gone is not there; pack a folder"):
         open_plan(DataConfig(path=tmp_path / "gone"), batch, 0)
     with pytest.raises(UserError, match=r"holds no index\.arrow"):
         open_plan(DataConfig(path=tmp_path), batch, 0)
@@ -99,6 +99,17 @@ def test_a_missing_folder_an_empty_index_and_a_lost_shard_are_one_sentence(
     (tmp_path / "index.arrow").write_bytes((token_shards / "index.arrow").read_bytes())
     with pytest.raises(UserError, match=r"shard-000000\.tar is in the index but not in the folder"):
         open_plan(DataConfig(path=tmp_path), batch, 0)
+
+
+def test_a_shard_that_was_cut_off_is_refused_before_training(
+    token_shards: Path, tmp_path: Path
+) -> None:
+    for path in filter(Path.is_file, token_shards.iterdir()):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    shard = tmp_path / "shard-000001.tar"
+    shard.write_bytes(shard.read_bytes()[:5000])
+    with pytest.raises(UserError, match=r"shard-000001\.tar has 5000 bytes but its clips end at"):
+        plan_over(tmp_path)
 
 
 def test_an_index_without_clips_is_refused(tmp_path: Path) -> None:

@@ -18,25 +18,17 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
+    rich_markup_mode=None,  # drawing boxes would take as long as all the rest of --help
 )
-app.add_typer(shards_app, name="shards")
-app.command()(submit)
 
 Config = Annotated[Path, typer.Argument(help="A run's YAML file.", metavar="CONFIG")]
 Overrides = Annotated[
-    list[str] | None, typer.Argument(help="Settings to change.", metavar="[KEY.SUB=VALUE]...")
+    list[str] | None,
+    typer.Argument(help="Settings to change, such as train.steps=500.", metavar="KEY.SUB=VALUE"),
 ]
 Processes = Annotated[
     int, typer.Option("--nproc", min=1, help="Processes: one per GPU, or any number on CPU.")
 ]
-
-
-@app.command()
-def launch(config: Config, overrides: Overrides = None, nproc: Processes = 1) -> None:
-    """Train on this machine through accelerate launch; the same command resumes."""
-    from launch import local
-
-    raise typer.Exit(local.launch(config, overrides or [], nproc))
 
 
 @app.command()
@@ -48,10 +40,27 @@ def quickstart(
         int | None, typer.Option(min=1, help="Processes; by default 2, or 1 on a single GPU.")
     ] = None,
 ) -> None:
-    """Speak a small corpus, pack it, pretrain a small GPT-SoVITS s1 on it; again to resume."""
+    """Speak, pack and train on a small corpus; again to resume."""
     from launch.quickstart import quickstart as run
 
     raise typer.Exit(run(folder, nproc))
+
+
+app.add_typer(shards_app, name="shards")
+
+
+@app.command()
+def launch(config: Config, overrides: Overrides = None, nproc: Processes = 1) -> None:
+    """Train on this machine; the same command resumes.
+
+    It checks the run, shows the accelerate launch command that it stands for, and runs it.
+    """
+    from launch import local
+
+    raise typer.Exit(local.launch(config, overrides or [], nproc))
+
+
+app.command()(submit)
 
 
 def run_app(command_line: typer.Typer, name: str) -> None:

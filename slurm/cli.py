@@ -11,6 +11,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
+    rich_markup_mode=None,
     help="Train on a SLURM cluster.",
 )
 
@@ -28,7 +29,7 @@ def submit(
     gpus_per_node: Annotated[int, typer.Option(min=0, help="GPUs of each node; 0 trains on CPU.")],
     time: Annotated[str, typer.Option(help="Time limit as sbatch writes it: 24:00:00, 2-00:00.")],
     overrides: Annotated[
-        list[str] | None, typer.Argument(help="Settings to change.", metavar="[KEY.SUB=VALUE]...")
+        list[str] | None, typer.Argument(help="Settings to change.", metavar="KEY.SUB=VALUE")
     ] = None,
     nproc_per_node: Annotated[
         int | None, typer.Option(min=1, help="Processes of each node; by default one per GPU.")

@@ -27,8 +27,9 @@ SAMPLE_RATE = 16_000
 DIMENSIONS = 39
 _FRAMES_PER_UNIT = 4
 _INT16_SCALE = 32_768.0
-# What numpy.load raises on files that are missing, cut off, or no .npz of plain arrays.
-_UNREADABLE = (OSError, EOFError, KeyError, ValueError, TypeError, BadZipFile)
+# What numpy.load raises on files that are missing, cut off, or no .npz of plain arrays; entering a
+# lone array is an AttributeError in Python 3.10 and a TypeError later.
+_UNREADABLE = (OSError, EOFError, KeyError, ValueError, TypeError, AttributeError, BadZipFile)
 
 Floats = NDArray[np.float32]
 

@@ -9,17 +9,11 @@ from typing import Annotated
 import typer
 
 from shards.cli import app as shards_app
+from shards.commands import commands
 from shards.errors import sentence
 from slurm.cli import submit
 
-app = typer.Typer(
-    name="segue",
-    help="Continue the pretraining of speech-generation models on many GPUs.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-    rich_markup_mode=None,  # drawing boxes would take as long as all the rest of --help
-)
+app = commands("Continue the pretraining of speech-generation models on many GPUs.")
 
 Config = Annotated[Path, typer.Argument(help="A run's YAML file.", metavar="CONFIG")]
 Overrides = Annotated[

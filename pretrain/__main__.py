@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> int:
     is_first_here = os.environ.get("LOCAL_RANK", "0") == "0"
     try:
         config = load(Path(arguments[0]), arguments[1:])
-        stop = StopRequest(config.run.folder)
+        stop = StopRequest(config.run.folder, watches=os.environ.get("RANK", "0") == "0")
         ready = check_here(config)
     except Exception as error:
         return _tell(error, aloud=is_first_here)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from shards.atomic import replacing
 
 TAGS = {
     "train/loss": "loss",
@@ -115,6 +116,5 @@ def cut_back(path: Path, step: int) -> None:
     if not path.exists():
         return
     kept = [record for record in read_log(path) if record["step"] <= step]
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
-    os.replace(temporary, path)
+    with replacing(path) as aside:
+        aside.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")

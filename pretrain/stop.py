@@ -13,11 +13,12 @@ FILE_NAME = "STOP"
 class StopRequest:
     """Whether this process was asked to stop; handlers only set a flag.
 
-    ``folder`` is the run's: a file named STOP in it asks as a signal does.
+    ``folder`` is the run's: a file named STOP in it asks as a signal does. One rank watches for
+    it (``watches``); a look at a shared file system by each, each step, would be many.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._file = folder / FILE_NAME
+    def __init__(self, folder: Path, *, watches: bool) -> None:
+        self._file = folder / FILE_NAME if watches else None
         self._signalled = False
         for number in SIGNALS:
             signal.signal(number, self._note)
@@ -29,7 +30,8 @@ class StopRequest:
 
     def answered(self) -> None:
         """Remove the file: the run has stopped, its next start must not."""
-        self._file.unlink(missing_ok=True)
+        if self._file:
+            self._file.unlink(missing_ok=True)
 
     def __bool__(self) -> bool:
-        return self._signalled or self._file.exists()
+        return self._signalled or (self._file is not None and self._file.exists())

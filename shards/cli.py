@@ -8,17 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from shards.commands import commands
+
 if TYPE_CHECKING:
     from shards.pack import PackReport
     from shards.stats import Stats
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    help="Pack speech into WebDataset shards and look at them.",
-)
+app = commands("Pack speech into WebDataset shards and look at them.")
 CORES = os.cpu_count() or 1
 Workers = Annotated[int, typer.Option(min=1, help="Worker processes.")]
 

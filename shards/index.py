@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
+from shards.atomic import replacing
 from shards.errors import UserError
 
 FILE_NAME = "index.arrow"
@@ -85,10 +85,12 @@ def write_index(folder: Path, rows: Iterable[ClipRow], about: Mapping[str, Any])
         **about,
     }
     table = pa.table(columns).replace_schema_metadata({"segue": json.dumps(metadata)})
-    temporary = folder / f".{FILE_NAME}.{os.getpid()}"
-    with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+    with (
+        replacing(folder / FILE_NAME) as aside,
+        pa.OSFile(str(aside), "wb") as sink,
+        pa.ipc.new_file(sink, table.schema) as writer,
+    ):
         writer.write_table(table, max_chunksize=max(1, len(clips)))
-    os.replace(temporary, folder / FILE_NAME)
 
 
 def _column(clips: list[ClipRow], name: str) -> list[Any]:

@@ -10,31 +10,31 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet
 import soundfile
 import xxhash
 
+from shards.atomic import replacing
 from shards.audio import read_audio
 from shards.errors import UserError
 from shards.features.registry import CODEBOOK, features_named
 from shards.index import FILE_NAME, write_index
-from shards.layout import ShardLayout, lay_out
+from shards.layout import lay_out
 from shards.processes import die_with_parent
 from shards.sources import open_source
 from shards.sources.source import Reject, Utterance
-from shards.write import WORK_FOLDER, Recipe, ShardResult, is_written, write_shard
+from shards.write import WORK_FOLDER, Recipe, ShardResult, finished_shard, write_shard
 
 SETTINGS = "pack.json"
 FIT_SECONDS = 2 * 3600.0
 """Audio that units.mfcc is fitted to: 180,000 frames, 900 a unit with the default 200 units."""
 
 Say = Callable[[str], None]
-_In = TypeVar("_In")
-_Out = TypeVar("_Out")
 
 
 @dataclass(frozen=True)
@@ -88,20 +88,16 @@ def pack(source_path: Path, out: Path, options: PackOptions, say: Say) -> PackRe
             _fit_units(pool, utterances, out / CODEBOOK, options)
         layouts = lay_out(utterances, shard_hours=options.shard_hours, seed=options.seed)
         recipe = Recipe(source, features, out, options.keep_audio)
-        kept = {layout.name for layout in layouts if is_written(out, layout)}
-        if kept:
-            say(f"{len(kept)} of {len(layouts)} shards are there already")
-        results = []
-        for (_, layout), result in _each(pool, _write_one, [(recipe, each) for each in layouts]):
-            results.append(result)
-            if layout.name not in kept:
-                say(f"{layout.name}: {len(result.rows)} clips ({len(results)}/{len(layouts)})")
+        results = {layout.name: finished_shard(out, layout) for layout in layouts}
+        missing = [layout for layout in layouts if results[layout.name] is None]
+        if len(missing) < len(layouts):
+            say(f"{len(layouts) - len(missing)} of {len(layouts)} shards are there already")
+        written = pool.map(partial(write_shard, recipe), missing)
+        for number, (layout, result) in enumerate(zip(missing, written, strict=True), 1):
+            results[layout.name] = result
+            say(f"{layout.name}: {len(result.rows)} clips ({number}/{len(missing)})")
     about = {feature.member: feature.about() for feature in features}
-    return _finish(out, results, rejects, {"features": about})
-
-
-def _write_one(job: tuple[Recipe, ShardLayout]) -> ShardResult:
-    return write_shard(*job)
+    return _finish(out, [r for r in results.values() if r], rejects, {"features": about})
 
 
 def _finish(
@@ -166,9 +162,8 @@ def _refuse_other_settings(out: Path, ours: dict[str, Any]) -> None:
             )
     elif is_packed(out):
         raise UserError(f"OUT: {out} holds an index of another origin; choose an empty folder")
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(json.dumps(ours, indent=1), encoding="utf-8")
-    os.replace(aside, path)
+    with replacing(path) as aside:
+        aside.write_text(json.dumps(ours, indent=1), encoding="utf-8")
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
@@ -186,12 +181,6 @@ def _begin_worker() -> None:
     die_with_parent()
 
     torch.set_num_threads(1)
-
-
-def _each(
-    pool: ProcessPoolExecutor, work: Callable[[_In], _Out], jobs: Sequence[_In]
-) -> Iterator[tuple[_In, _Out]]:
-    return zip(jobs, pool.map(work, jobs), strict=True)
 
 
 def _fit_units(
@@ -231,6 +220,5 @@ def _write_rejects(path: Path, rejects: Sequence[Reject]) -> None:
         for field in ("name", "reason", "figure")
     }
     schema = pa.schema([(field, pa.string()) for field in columns])
-    aside = path.with_name(f".{path.name}")
-    pyarrow.parquet.write_table(pa.table(columns, schema=schema), aside)
-    os.replace(aside, path)
+    with replacing(path) as aside:
+        pyarrow.parquet.write_table(pa.table(columns, schema=schema), aside)

@@ -17,6 +17,7 @@ import soundfile
 import webdataset
 import xxhash
 
+from shards.atomic import replacing
 from shards.audio import read_audio
 from shards.features.registry import Feature
 from shards.index import ClipRow, Member
@@ -48,12 +49,7 @@ class ShardResult:
 
 
 def write_shard(recipe: Recipe, layout: ShardLayout) -> ShardResult:
-    """Write one shard atomically, or read back the result of one that is finished.
-
-    The result is written beside the shard last: a shard without one is made again.
-    """
-    if is_written(recipe.out, layout):
-        return _read_receipt(_receipt(recipe.out, layout))
+    """Write one shard atomically, and its result last, as the receipt of a finished shard."""
     aside = recipe.out / WORK_FOLDER / f"{layout.name}.{os.getpid()}"
     kept: list[tuple[Utterance, Arrays]] = []
     rejects: list[Reject] = []
@@ -74,14 +70,13 @@ def write_shard(recipe: Recipe, layout: ShardLayout) -> ShardResult:
     return result
 
 
-def is_written(out: Path, layout: ShardLayout) -> bool:
-    """Whether the shard is there as its receipt says."""
+def finished_shard(out: Path, layout: ShardLayout) -> ShardResult | None:
+    """The result of a shard that is there as its receipt says, else None: it must be made."""
     receipt, shard = _receipt(out, layout), out / layout.name
-    return (
-        receipt.is_file()
-        and shard.is_file()
-        and shard.stat().st_size == _read_receipt(receipt).bytes
-    )
+    if not (receipt.is_file() and shard.is_file()):
+        return None
+    result = _read_receipt(receipt)
+    return result if shard.stat().st_size == result.bytes else None
 
 
 def _receipt(out: Path, layout: ShardLayout) -> Path:
@@ -157,9 +152,8 @@ def _checksum(arrays: Arrays) -> str:
 
 
 def _write_receipt(path: Path, result: ShardResult) -> None:
-    aside = path.with_suffix(f".{os.getpid()}")
-    aside.write_text(json.dumps(asdict(result), ensure_ascii=False), encoding="utf-8")
-    os.replace(aside, path)
+    with replacing(path) as aside:
+        aside.write_text(json.dumps(asdict(result), ensure_ascii=False), encoding="utf-8")
 
 
 def _read_receipt(path: Path) -> ShardResult:

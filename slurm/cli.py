@@ -7,13 +7,9 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-    rich_markup_mode=None,
-    help="Train on a SLURM cluster.",
-)
+from shards.commands import commands
+
+app = commands("Train on a SLURM cluster.")
 
 
 @app.callback()

@@ -8,7 +8,6 @@ levelled once for the whole corpus, not per clip: on a clip of a few frames it m
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ import torch
 import torchaudio
 from numpy.typing import NDArray
 
+from shards.atomic import replacing
 from shards.audio import MIN_SECONDS
 from shards.errors import UserError
 
@@ -103,10 +103,8 @@ class MfccUnits:
 
     def save(self, path: Path) -> None:
         """Write an .npz file, whole or not at all."""
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
-        with aside.open("wb") as file:
+        with replacing(path) as aside, aside.open("wb") as file:
             np.savez(file, centroids=self.centroids, scale=self.scale)
-        os.replace(aside, path)
 
     @classmethod
     def load(cls, path: Path) -> MfccUnits:

@@ -20,10 +20,15 @@ REQUIRES = [
     "scikit-learn>=1.4,<2",  # k-means for semantic units
     "safetensors>=0.5,<1",  # checkpoint files without pickle
     "xxhash>=3.4,<5",  # fast checksums
+    "fsspec>=2024.6",  # shards behind URLs
     "omegaconf>=2.3,<2.5",  # YAML with interpolation and key=value overrides
     "pydantic>=2.7,<3",  # validated configuration
     "typer>=0.15,<1",  # the command line
     "rich>=13,<16",  # tables and messages
+]
+REMOTE = [
+    "aiohttp>=3.9,<4",  # http:// and https:// shards
+    "s3fs>=2024.6",  # s3:// shards
 ]
 ESPEAK = ["espeakng-loader>=0.2.4,<0.3"]  # GPL-3.0; only speech synthesis and phonemes import it
 
@@ -47,8 +52,11 @@ setup(
     install_requires=REQUIRES,
     extras_require={
         "espeak": ESPEAK,
+        "remote": REMOTE,
         "test": [
             *ESPEAK,
+            *REMOTE,
+            "moto[server]>=5,<6",  # a real S3 server for the tests
             "pytest>=8,<10",
             "hypothesis>=6.100,<7",
             "ruff>=0.6,<1",

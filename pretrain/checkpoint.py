@@ -25,6 +25,7 @@ from torch import Tensor
 
 from pretrain.engine import Fragment
 from shards.errors import UserError
+from shards.plan import Origin
 
 MANIFEST = "manifest.json"
 MARKER = "COMMITTED"
@@ -62,6 +63,7 @@ class Manifest(BaseModel):
     epoch: float
     updates: int
     fingerprint: dict[str, Any]
+    origin: Origin = Origin()
     world_size: int
     versions: dict[str, str]
     shapes: dict[str, tuple[int, ...]]
@@ -77,6 +79,7 @@ class State:
     epoch: float
     updates: int
     fingerprint: Mapping[str, Any]
+    origin: Origin
     shapes: Mapping[str, tuple[int, ...]]
     versions: Mapping[str, str]
 
@@ -156,6 +159,7 @@ def _manifest(state: State, written: Sequence[_Written], world_size: int) -> Man
         epoch=state.epoch,
         updates=state.updates,
         fingerprint=dict(state.fingerprint),
+        origin=state.origin,
         world_size=world_size,
         versions=dict(state.versions),
         shapes=dict(state.shapes),

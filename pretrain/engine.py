@@ -116,6 +116,12 @@ class Processes:
         dist.all_reduce(total)
         return cast("list[float]", total.tolist())
 
+    def largest(self, value: float) -> float:
+        """The largest value of any rank."""
+        most = torch.tensor(value, dtype=torch.float64, device=self.device)
+        dist.all_reduce(most, op=dist.ReduceOp.MAX)
+        return float(most)
+
 
 def end_process(code: int) -> NoReturn:
     """End this process at once.

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from shards.atomic import replacing
+from shards.reading import Failure
 
 TAGS = {
     "train/loss": "loss",
@@ -19,6 +20,11 @@ TAGS = {
     "data/epoch": "epoch",
     "data/bucket": "bucket",
     "data/clips": "clips",
+    "data/balance": "balance",
+    "data/failed_clips": "failed_clips",
+    "curriculum/stage": "stage",
+    "curriculum/admitted_buckets": "admitted_buckets",
+    "curriculum/withheld": "withheld",
     "speed/tokens_per_second": "tokens_per_second",
     "speed/step_seconds": "seconds",
     "speed/data_wait_seconds": "data_seconds",
@@ -32,7 +38,9 @@ class StepRecord:
     ``step`` counts from 1 and ``epoch`` is the fraction of epochs done after it; ``loss`` and
     the model's other ``parts`` are means over the step's ``tokens`` targets; ``padding`` is the
     padded share of the batches' audio; ``seconds`` is the wall time, of which ``data_seconds``
-    waited for data.
+    waited for data. ``balance`` is the heaviest rank's padded audio over the mean;
+    ``failed_clips`` could not be read and were left out. ``withheld`` is the share of clips that
+    the curriculum has yet to admit.
     """
 
     step: int
@@ -49,6 +57,11 @@ class StepRecord:
     audio_seconds: float
     bucket: int
     data_seconds: float
+    balance: float
+    failed_clips: int
+    stage: int
+    admitted_buckets: int
+    withheld: float
 
     @property
     def tokens_per_second(self) -> float:
@@ -56,16 +69,27 @@ class StepRecord:
         return self.tokens / self.seconds
 
 
+@dataclass(frozen=True)
+class Shown:
+    """What the terminal sees: one step in ``every``, and the last."""
+
+    say: Callable[[str], None]
+    every: int
+    target: int
+
+
 class Metrics:
     """Writes step records; only rank 0 makes one. Usable as a context manager."""
 
-    def __init__(self, folder: Path, start: int) -> None:
+    def __init__(self, folder: Path, start: int, shown: Shown) -> None:
         """Continue the run in ``folder`` after step ``start``; later records are cut off."""
+        self._shown = shown
         from torch.utils.tensorboard import SummaryWriter
 
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "log.jsonl"
         cut_back(path, start)
+        self._failures = folder / "data_errors.jsonl"
         self._log = path.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
 
@@ -75,6 +99,13 @@ class Metrics:
     def __exit__(self, *_: object) -> None:
         self._log.close()
         self._board.close()
+
+    def failed(self, step: int, failures: Sequence[Failure]) -> None:
+        """Append clips that could not be read to data_errors.jsonl."""
+        with self._failures.open("a", encoding="utf-8") as file:
+            for failure in failures:
+                file.write(json.dumps({"step": step, **asdict(failure)}) + "\n")
+        self._shown.say(describe_failures(step, failures))
 
     def write(self, record: StepRecord) -> None:
         """Append one step."""
@@ -87,6 +118,17 @@ class Metrics:
             self._board.add_scalar(tag, values[name], record.step)
         for name, value in record.parts.items():
             self._board.add_scalar(f"train/{name}", value, record.step)
+        if record.step % self._shown.every == 0 or record.step == self._shown.target:
+            self._shown.say(line(record, self._shown.target))
+
+
+def describe_failures(step: int, failures: Sequence[Failure]) -> str:
+    """A line about clips that were left out of a step."""
+    first = failures[0]
+    return (
+        f"step {step}: {len(failures)} clip(s) left out, {first.key} of {first.shard}: "
+        f"{first.reason} (data_errors.jsonl lists all)"
+    )
 
 
 def line(record: StepRecord, target: int) -> str:

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import torch
 
-from pretrain.checkpoint import newest_first, read_manifest, refuse_other_shapes
+from pretrain.checkpoint import Manifest, newest_first, read_manifest, refuse_other_shapes
 from pretrain.config import Config
 from pretrain.zero import DeepSpeedConfig, settle
-from shards.dataset import open_plan
+from shards.dataset import DataConfig, open_plan, refuse_damaged_shards
 from shards.errors import UserError
-from shards.plan import Plan, changed_settings
+from shards.plan import Origin, Plan, changed_settings
 
 
 @dataclass(frozen=True)
 class Ready:
-    """A run that can start: its plan, its target step and how ZeRO is set."""
+    """A run that can start: its plan from step 0 and how ZeRO is set."""
 
     plan: Plan
-    target: int
     zero: DeepSpeedConfig
     device: str
     accumulation: int
@@ -35,12 +34,14 @@ def check(config: Config, *, world_size: int, device: str, environ: Mapping[str,
     """
     zero = settle(config.deepspeed, environ)
     plan = open_plan(config.data, config.batch, config.seed)
-    config.model.check(plan.index)
+    if environ.get("RANK", "0") == "0":
+        refuse_damaged_shards(plan.corpus)
+    config.model.check(plan.corpus)
+    config.train.target(plan)
     _refuse_uneven_ranks(plan.micro_batches, world_size)
-    _refuse_another_run(config, plan.fingerprint)
+    _refuse_another_run(config, plan)
     return Ready(
         plan=plan,
-        target=config.train.target(plan.steps_per_epoch),
         zero=zero,
         device=device,
         accumulation=plan.micro_batches // world_size,
@@ -78,19 +79,33 @@ def _refuse_uneven_ranks(micro_batches: int, world_size: int) -> None:
         )
 
 
-def _refuse_another_run(config: Config, fingerprint: dict[str, Any]) -> None:
+def continued(
+    plan: Plan, saved: Manifest, folder: Path, data: DataConfig
+) -> tuple[Plan, list[str]]:
+    """The plan as a checkpoint goes on with it, and what differs from the one it was made with.
+
+    UserError where something does and ``data.on_change`` does not say what to do then.
+    """
+    changes = changed_settings(saved.fingerprint, plan.fingerprint)
+    if not changes:
+        return plan.begun_at(saved.origin), []
+    if data.on_change == "refuse":
+        raise UserError(
+            f"{folder} was trained in another data order: {'; '.join(changes)}; set it back, "
+            "choose another run.name, or go on at the beginning of the epoch with "
+            "data.on_change=restart_epoch"
+        )
+    return plan.begun_at(Origin(saved.step, int(saved.epoch))), changes
+
+
+def _refuse_another_run(config: Config, plan: Plan) -> None:
     root = config.run.folder / "checkpoints"
     for folder in newest_first(root):
         try:
             saved = read_manifest(folder)
         except ValueError:
             continue  # the run itself says loudly which ones it skips
-        changes = changed_settings(saved.fingerprint, fingerprint)
-        if changes:
-            raise UserError(
-                f"{folder} was trained in another data order: {'; '.join(changes)}; set it back "
-                "or choose another run.name"
-            )
+        continued(plan, saved, folder, config.data)
         refuse_other_shapes(folder, saved, _shapes(config))
         return
 

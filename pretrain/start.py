@@ -13,7 +13,7 @@ from pretrain.checkpoint import Manifest
 from pretrain.config import Config, write_resolved
 from pretrain.engine import Engine, Processes
 from pretrain.groups import parameter_groups
-from pretrain.preflight import Ready
+from pretrain.preflight import Ready, continued
 from shards.errors import UserError
 from shards.plan import Plan
 from shards.stream import read_batch
@@ -25,6 +25,23 @@ LIBRARIES = ("torch", "accelerate", "deepspeed")
 def newest_checkpoint(root: Path, processes: Processes, say: Say) -> tuple[Path, Manifest] | None:
     """The checkpoint to resume from. Rank 0 reads and checks, all ranks get the same answer."""
     return processes.first(lambda: checkpoint.newest_valid(root, say))
+
+
+def resumed_plan(
+    config: Config, plan: Plan, resume: tuple[Path, Manifest] | None, say: Say
+) -> tuple[Plan, int]:
+    """The plan as the run goes on with it, and the first step to take."""
+    if resume is None:
+        return plan, 0
+    folder, saved = resume
+    plan, changes = continued(plan, saved, folder, config.data)
+    if changes:
+        say(
+            f"the data order changed after step {saved.step} ({'; '.join(changes)}): epoch "
+            f"{plan.origin.epoch} begins again, as data.on_change=restart_epoch says; weights "
+            "and optimizer are kept"
+        )
+    return plan, saved.step
 
 
 def start_engine(
@@ -57,14 +74,15 @@ def try_costliest(config: Config, plan: Plan, engine: Engine, processes: Process
 
     Their gradients have weight 0 and change nothing. UserError names the setting to lower.
     """
+    budget = config.batch.budget
     for micro in plan.costliest():
-        batch = read_batch(plan, config.model.fields(), micro).to(processes.device)
+        batch = read_batch(plan, config.model.fields(), micro, config.data).to(processes.device)
         try:
             engine.backward(engine.forward(batch)["loss"], 0.0, last=False)
         except torch.OutOfMemoryError as error:
-            longest = plan.index.seconds[micro.rows].max()
+            longest = plan.corpus.seconds(micro.rows).max()
             raise UserError(
-                f"batch.micro_seconds={config.batch.micro_seconds:g} does not fit in this "
+                f"{budget.micro_option}={budget.micro:g} does not fit in this "
                 f"device's memory: {len(micro.rows)} clips of up to {longest:.1f} s; lower it, "
                 "or leave long clips out with data.max_seconds"
             ) from error
@@ -77,9 +95,10 @@ def save_checkpoint(
     root = config.run.folder / "checkpoints"
     state = checkpoint.State(
         step=step,
-        epoch=step / plan.steps_per_epoch,
+        epoch=plan.progress(step),
         updates=engine.updates,
         fingerprint=plan.fingerprint,
+        origin=plan.origin,
         shapes=engine.shapes,
         versions={name: version(name) for name in LIBRARIES},
     )

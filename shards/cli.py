@@ -12,6 +12,7 @@ from shards.commands import commands
 
 if TYPE_CHECKING:
     from shards.pack import PackReport
+    from shards.preview import PlannedMicroBatch
     from shards.stats import Stats
 
 app = commands("Pack speech into WebDataset shards and look at them.")
@@ -77,6 +78,45 @@ def stats_command(
     from shards.stats import stats
 
     _print_stats(stats(folder), folder)
+
+
+@app.command(name="plan")
+def plan_command(
+    config: Annotated[Path, typer.Argument(help="A run's YAML file.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="data.path=DIR batch.seconds=960 ...")
+    ] = None,
+    step: Annotated[int, typer.Option(min=0, help="First optimizer step, counted from 0.")] = 0,
+    steps: Annotated[int, typer.Option(min=1, help="How many.")] = 1,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object a line for each micro-batch.")
+    ] = False,
+) -> None:
+    """What the plan says: the clips of every micro-batch of some steps, for all ranks."""
+    from shards.preview import load_plan, planned
+
+    plan = load_plan(config, overrides or [])
+    shown = (micro for number in range(step, step + steps) for micro in planned(plan, number))
+    if as_json:
+        for micro in shown:
+            typer.echo(micro.json())
+    else:
+        _print_plan(list(shown))
+
+
+def _print_plan(shown: list[PlannedMicroBatch]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("step", "micro", "lane", "bucket", "clips", "seconds", "padded", "keys")
+    for micro in shown:
+        keys = " ".join(micro.keys[:3]) + (" ..." if len(micro.keys) > 3 else "")
+        figures = (micro.step, micro.micro, micro.lane, micro.bucket, len(micro.keys))
+        seconds = (f"{micro.seconds:.2f}", f"{micro.padded_seconds:.2f}")
+        table.add_row(*map(str, figures), *seconds, keys)
+    Console().print(table)
+    true, padded = (sum(getattr(m, name) for m in shown) for name in ("seconds", "padded_seconds"))
+    typer.echo(f"{true:.1f} s of audio, {padded:.1f} s padded, padding {1 - true / padded:.2%}")
 
 
 def _print_report(report: PackReport, out: Path) -> None:

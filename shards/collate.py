@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import groupby
 from typing import Any
 
@@ -11,10 +11,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from shards.corpus import Rows
+from shards.decode import Ragged
 from shards.fields import Field
 from shards.plan import MicroBatch
+from shards.reading import Clips, Failure, listed
 
-Sample = Mapping[str, Any]
+Sample = dict[str, Any]
+
+COPIED_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -22,15 +27,22 @@ class Batch:
     """A padded micro-batch.
 
     ``arrays[name]`` is [clips, ..., longest] and ``lengths[name]`` int64 [clips] for every field
-    that at least one clip has. ``weight`` is 1, or 0 for a stand-in that must not count.
+    that at least one clip has. ``rows`` are the corpus rows of the clips that count: none where
+    ``weight`` is 0, for a stand-in. ``failures`` are planned clips that could not be read.
     """
 
     step: int
     index: int
     keys: tuple[str, ...]
+    rows: Rows
     arrays: Mapping[str, torch.Tensor]
     lengths: Mapping[str, torch.Tensor]
-    weight: float
+    failures: tuple[Failure, ...] = ()
+
+    @property
+    def weight(self) -> float:
+        """1, or 0 for a stand-in that must not count."""
+        return 1.0 if len(self.rows) else 0.0
 
     def to(self, device: torch.device) -> Batch:
         """The batch on ``device``; the copy overlaps computation where memory is pinned."""
@@ -40,6 +52,16 @@ class Batch:
         """The batch in page-locked memory (the DataLoader calls this)."""
         return self._mapped(torch.Tensor.pin_memory)
 
+    def tensors(self) -> Iterator[torch.Tensor]:
+        """Every tensor of the batch."""
+        yield from self.arrays.values()
+        yield from self.lengths.values()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A tensor between processes costs a file and a descriptor; a small array is cheaper copied.
+        packed = self._mapped(lambda t: t.numpy() if t.nbytes <= COPIED_BYTES else t)
+        return _unpacked, tuple(getattr(packed, field.name) for field in fields(packed))
+
     def _mapped(self, change: Any) -> Batch:
         return replace(
             self,
@@ -48,31 +70,89 @@ class Batch:
         )
 
 
+def _unpacked(*values: Any) -> Batch:
+    return Batch(*values)._mapped(torch.as_tensor)
+
+
+@dataclass(frozen=True, eq=False)
+class Intake:
+    """A micro-batch on its way through the pipeline; a stand-in's clips are not ``counted``."""
+
+    micro: MicroBatch
+    counted: bool
+    clips: Clips
+
+
+def expand(intakes: Iterable[Intake]) -> Iterator[Sample]:
+    """A webdataset stage: the clips of micro-batches as samples, one by one."""
+    for intake in intakes:
+        clips = intake.clips
+        columns = {name: listed(column) for name, column in clips.members.items()}
+        for number, key in enumerate(clips.keys):
+            present = {name: column[number] for name, column in columns.items()}
+            yield {
+                "__key__": key,
+                "__url__": clips.shards[number],
+                "__row__": clips.rows[number],
+                "__intake__": intake,
+                **{name: value for name, value in present.items() if value is not None},
+            }
+
+
+def regroup(samples: Iterable[Sample]) -> Iterator[Intake]:
+    """A webdataset stage: samples into the micro-batches that they came from."""
+    for _, group in groupby(samples, key=lambda sample: id(sample["__intake__"])):
+        together = list(group)
+        before: Intake = together[0]["__intake__"]
+        clips = replace(
+            before.clips,
+            keys=[sample["__key__"] for sample in together],
+            rows=[sample["__row__"] for sample in together],
+            shards=[sample["__url__"] for sample in together],
+            members={
+                name: [sample.get(name) for sample in together] for name in before.clips.members
+            },
+        )
+        yield replace(before, clips=clips)
+
+
 class Collate:
-    """A webdataset stage: decoded clips in plan order into one `Batch` per micro-batch."""
+    """A webdataset stage: the clips of each micro-batch into one `Batch`."""
 
     def __init__(self, fields: Sequence[Field]) -> None:
         self.fields = tuple(fields)
 
-    def __call__(self, samples: Iterable[Sample]) -> Iterator[Batch]:
-        for micro, clips in groupby(samples, key=lambda sample: sample["__micro__"]):
-            yield self.batch(micro, list(clips))
+    def __call__(self, intakes: Iterable[Intake]) -> Iterator[Batch]:
+        return map(self.batch, intakes)
 
-    def batch(self, micro: MicroBatch, clips: Sequence[Sample]) -> Batch:
-        """Pad ``clips`` into one batch; a field that no clip has is left out."""
-        arrays, lengths = {}, {}
+    def batch(self, intake: Intake) -> Batch:
+        """Pad the clips into one batch; a field that no clip has is left out."""
+        clips, arrays, lengths = intake.clips, {}, {}
         for field in self.fields:
-            columns = [clip.get(field.member) for clip in clips]
-            if any(column is not None for column in columns):
-                arrays[field.name], lengths[field.name] = pad(columns, field)
+            column = clips.members[field.member]
+            if isinstance(column, Ragged):
+                arrays[field.name], lengths[field.name] = pad_ragged(column, field)
+            elif any(array is not None for array in column):
+                arrays[field.name], lengths[field.name] = pad(column, field)
         return Batch(
-            step=micro.step,
-            index=micro.index,
-            keys=tuple(str(clip["__key__"]) for clip in clips),
+            step=intake.micro.step,
+            index=intake.micro.index,
+            keys=tuple(clips.keys) if intake.counted else (),
+            rows=np.array(clips.rows if intake.counted else [], dtype=np.int64),
             arrays=arrays,
             lengths=lengths,
-            weight=1.0 if micro.counted else 0.0,
+            failures=tuple(clips.failures),
         )
+
+
+def pad_ragged(column: Ragged, field: Field) -> tuple[torch.Tensor, torch.Tensor]:
+    """Right-pad arrays [length] that lie end to end."""
+    lengths, flat, start = column.lengths.tolist(), column.flat, 0
+    padded = np.full((len(lengths), max(lengths)), field.pad, dtype=field.dtype)
+    for line, length in zip(padded, lengths, strict=True):
+        line[:length] = flat[start : start + length]
+        start += length
+    return torch.from_numpy(padded), torch.from_numpy(column.lengths)
 
 
 def pad(
@@ -83,7 +163,7 @@ def pad(
     lengths = [0 if column is None else column.shape[-1] for column in columns]
     shape = (len(columns), *present.shape[:-1], max(lengths))
     padded = np.full(shape, field.pad, dtype=field.dtype)
-    for row, column in enumerate(columns):
+    for line, length, column in zip(padded, lengths, columns, strict=True):
         if column is not None:
-            padded[row, ..., : column.shape[-1]] = column
-    return torch.from_numpy(padded), torch.tensor(lengths)
+            line[..., :length] = column
+    return torch.from_numpy(padded), torch.from_numpy(np.array(lengths))

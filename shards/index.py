@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,30 +19,51 @@ from shards.atomic import replacing
 from shards.errors import UserError
 
 FILE_NAME = "index.arrow"
-FORMAT = 1
+FORMAT = 2
 
-MEMBER = pa.struct([("name", pa.string()), ("offset", pa.int64()), ("size", pa.int64())])
+NAMES = pa.dictionary(pa.int32(), pa.string())
+MEMBER = pa.struct(
+    [
+        ("name", NAMES),
+        ("offset", pa.int64()),
+        ("size", pa.int64()),
+        ("checksum", pa.uint64()),
+    ]
+)
 FACTS = {
-    "key": pa.string(),
-    "shard": pa.string(),
+    "key": pa.large_string(),
+    "shard": NAMES,
     "offset": pa.int64(),
     "size": pa.int64(),
     "members": pa.list_(MEMBER),
     "seconds": pa.float32(),
-    "speaker": pa.string(),
-    "language": pa.string(),
-    "source": pa.string(),
-    "checksum": pa.string(),
+    "speaker": NAMES,
+    "language": NAMES,
+    "source": NAMES,
 }
+SHARD_FACTS = pa.schema(
+    [("name", pa.string()), ("rows", pa.int64()), ("bytes", pa.int64()), ("checksum", pa.uint64())]
+)
 
 
 @dataclass(frozen=True)
 class Member:
-    """One file of a clip inside a shard: its extension and where its bytes lie."""
+    """One file of a clip inside a shard: its extension, where its bytes lie and their xxh3."""
 
     name: str
     offset: int
     size: int
+    checksum: int
+
+
+@dataclass(frozen=True)
+class ShardFacts:
+    """A whole shard: its file name, clips, bytes and the xxh3 of those bytes."""
+
+    name: str
+    rows: int
+    bytes: int
+    checksum: int
 
 
 @dataclass(frozen=True)
@@ -49,7 +71,7 @@ class ClipRow:
     """What the index says of one clip.
 
     ``lengths`` counts each array member along its last axis (``phonemes.npy`` -> ``phonemes``);
-    ``largest`` holds the largest value of each integer member, ``checksum`` stands for all arrays.
+    ``largest`` holds the largest value of each integer member.
     """
 
     key: str
@@ -63,34 +85,56 @@ class ClipRow:
     source: str
     lengths: Mapping[str, int]
     largest: Mapping[str, int]
-    checksum: str
 
 
-def write_index(folder: Path, rows: Iterable[ClipRow], about: Mapping[str, Any]) -> None:
-    """Write ``folder/index.arrow`` atomically as one uncompressed Arrow IPC record batch.
+def write_index(
+    folder: Path, rows: Iterable[ClipRow], shards: Iterable[ShardFacts], about: Mapping[str, Any]
+) -> None:
+    """Write ``folder/index.arrow`` atomically.
 
-    ``about`` (the feature extractors' facts) goes into the schema's metadata with a digest of
-    everything that a plan depends on, so that opening an index of any size stays cheap.
+    ``rows`` lie together shard by shard, in the order of ``shards``; ``about`` holds the feature
+    extractors' facts.
     """
     clips = list(rows)
     length_names = sorted({name for clip in clips for name in clip.lengths})
     columns = {name: pa.array(_column(clips, name), type=kind) for name, kind in FACTS.items()}
     for name in length_names:
         columns[name] = pa.array([clip.lengths.get(name, 0) for clip in clips], type=pa.int32())
-    metadata = {
-        "format": FORMAT,
-        "lengths": length_names,
-        "largest": _largest(clips),
-        "digest": _digest(clips),
-        **about,
-    }
-    table = pa.table(columns).replace_schema_metadata({"segue": json.dumps(metadata)})
+    metadata = {"lengths": length_names, "largest": _largest(clips), "digest": _digest(clips)}
+    write_columns(folder, pa.table(columns), list(shards), {**metadata, **about})
+
+
+def write_columns(
+    folder: Path, table: pa.Table, shards: Sequence[ShardFacts], about: Mapping[str, Any]
+) -> None:
+    """Write an index of columns that are there already, atomically, as one Arrow IPC batch.
+
+    ``about`` must hold ``lengths``, ``largest`` and ``digest``. What a run asks of the whole
+    corpus goes into the schema's metadata, so that opening an index of any size stays cheap.
+    """
+    metadata = {"format": FORMAT, "shortest": _shortest(table, about["lengths"]), **about}
+    table = table.replace_schema_metadata(
+        {"segue": json.dumps(metadata), "segue.shards": _packed(shards)}
+    )
     with (
         replacing(folder / FILE_NAME) as aside,
         pa.OSFile(str(aside), "wb") as sink,
         pa.ipc.new_file(sink, table.schema) as writer,
     ):
-        writer.write_table(table, max_chunksize=max(1, len(clips)))
+        writer.write_table(table.combine_chunks(), max_chunksize=max(1, table.num_rows))
+
+
+def _packed(shards: Sequence[ShardFacts]) -> bytes:
+    listed = {name: [getattr(shard, name) for shard in shards] for name in SHARD_FACTS.names}
+    table = pa.table(listed, schema=SHARD_FACTS)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
+
+
+def _shortest(table: pa.Table, names: Iterable[str]) -> dict[str, int]:
+    return {name: pc.min(table.column(name)).as_py() or 0 for name in names}
 
 
 def _column(clips: list[ClipRow], name: str) -> list[Any]:
@@ -110,9 +154,26 @@ def _largest(clips: list[ClipRow]) -> dict[str, int]:
 def _digest(clips: list[ClipRow]) -> str:
     digest = xxhash.xxh3_128()
     for clip in clips:
-        facts = (clip.shard, clip.key, f"{clip.seconds:.4f}", clip.checksum)
+        sums = [f"{member.name}:{member.checksum}" for member in clip.members]
+        facts = (clip.shard, clip.key, f"{clip.seconds:.4f}", *sums)
         digest.update("\0".join(facts).encode() + b"\n")
     return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class MemberTable:
+    """Where every member of every clip lies, as views of the mapped file.
+
+    Row r's members stand at positions ``starts[r]`` to ``starts[r + 1] - 1`` of the others;
+    ``name`` holds places in ``names``.
+    """
+
+    names: tuple[str, ...]
+    starts: npt.NDArray[np.int32]
+    name: npt.NDArray[np.int32]
+    offset: npt.NDArray[np.int64]
+    size: npt.NDArray[np.int64]
+    checksum: npt.NDArray[np.uint64]
 
 
 class Index:
@@ -121,14 +182,18 @@ class Index:
     Example: ``Index.open(Path("shards")).seconds.sum() / 3600`` is the corpus's hours.
     """
 
-    def __init__(self, folder: Path, table: pa.Table) -> None:
+    def __init__(self, folder: Path, table: pa.Table, location: str | None = None) -> None:
         self.folder = folder
+        self.location = location or str(folder)
         self.table = table
         self.about: dict[str, Any] = json.loads(table.schema.metadata[b"segue"])
 
     @classmethod
-    def open(cls, folder: Path) -> Index:
-        """Map ``folder/index.arrow``; UserError where it is missing, unreadable or empty."""
+    def open(cls, folder: Path, location: str | None = None) -> Index:
+        """Map ``folder/index.arrow``; UserError where it is missing, unreadable or empty.
+
+        ``location``: where the shards are, if not in the same folder.
+        """
         path = folder / FILE_NAME
         if not folder.is_dir():
             state = "a file" if folder.exists() else "not there"
@@ -147,7 +212,7 @@ class Index:
                 f"data.path: {path} lists no clips; see {folder / 'rejects.parquet'} for why "
                 "and pack again"
             )
-        return cls(folder, table)
+        return cls(folder, table, location)
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -160,40 +225,71 @@ class Index:
     @property
     def seconds(self) -> npt.NDArray[np.float32]:
         """Each clip's duration in seconds, float32 [clips]."""
-        return self._numbers("seconds")
+        return self.numbers("seconds")
 
     def lengths(self, name: str) -> npt.NDArray[np.int32]:
         """Each clip's length of the member ``name``.npy in its own units, int32 [clips]."""
-        return self._numbers(name)
+        return self.numbers(name)
 
-    def _numbers(self, name: str) -> npt.NDArray[Any]:
+    def numbers(self, name: str) -> npt.NDArray[Any]:
+        """A column of numbers, [clips]."""
         # One chunk by construction, so this is a view of the mapped file and not a copy.
-        numbers: npt.NDArray[Any] = self.table.column(name).chunk(0).to_numpy(zero_copy_only=True)
+        numbers: npt.NDArray[Any] = self._array(name).to_numpy(zero_copy_only=True)
         return numbers
 
-    def shard_ends(self) -> dict[str, int]:
-        """For each shard the byte at which its last clip ends."""
-        ends = pa.table(
-            {
-                "shard": self.table.column("shard"),
-                "end": pc.add(self.table.column("offset"), self.table.column("size")),
-            }
+    def _array(self, name: str) -> pa.Array:
+        return self.table.column(name).chunk(0)
+
+    @cached_property
+    def shards(self) -> pa.Table:
+        """One row a shard, in the order of the clips: name, rows, bytes, checksum."""
+        with pa.ipc.open_stream(self.table.schema.metadata[b"segue.shards"]) as reader:
+            return reader.read_all()
+
+    @cached_property
+    def shard_facts(self) -> dict[str, ShardFacts]:
+        """Each shard's facts, by its name."""
+        return {facts["name"]: ShardFacts(**facts) for facts in self.shards.to_pylist()}
+
+    @cached_property
+    def shard_starts(self) -> npt.NDArray[np.int64]:
+        """The first row of each shard and, last, the number of rows, int64 [shards + 1]."""
+        rows = self.shards.column("rows").to_numpy()
+        return np.concatenate([[0], np.cumsum(rows, dtype=np.int64)])
+
+    @cached_property
+    def members(self) -> MemberTable:
+        """Where every clip's members lie."""
+        listed = self._array("members")
+        fields = {name: listed.values.field(name) for name in MEMBER.names}
+        return MemberTable(
+            names=tuple(fields["name"].dictionary.to_pylist()),
+            starts=listed.offsets.to_numpy(zero_copy_only=True),
+            name=fields["name"].indices.to_numpy(zero_copy_only=True),
+            offset=fields["offset"].to_numpy(zero_copy_only=True),
+            size=fields["size"].to_numpy(zero_copy_only=True),
+            checksum=fields["checksum"].to_numpy(zero_copy_only=True),
         )
-        last = ends.group_by("shard").aggregate([("end", "max")])
-        return dict(zip(last["shard"].to_pylist(), last["end_max"].to_pylist(), strict=True))
 
     def key(self, row: int) -> str:
         """The clip's key in its shard."""
-        return str(self.table.column("key")[row].as_py())
+        return str(self._array("key")[row].as_py())
+
+    def keys(self, rows: npt.NDArray[np.int64]) -> list[str]:
+        """The keys of several clips."""
+        starts, text = self._key_text
+        begins, ends = starts[rows].tolist(), starts[rows + 1].tolist()
+        return [str(text[begin:end], "utf-8") for begin, end in zip(begins, ends, strict=True)]
+
+    @cached_property
+    def _key_text(self) -> tuple[npt.NDArray[np.int64], memoryview]:
+        # Arrow's own layout of strings: where each begins, and all of them one after another.
+        _, starts, text = self._array("key").buffers()
+        return np.frombuffer(starts, dtype=np.int64), memoryview(text or b"")
 
     def shard(self, row: int) -> str:
         """The file name of the clip's shard."""
-        return str(self.table.column("shard")[row].as_py())
-
-    def members(self, row: int) -> dict[str, Member]:
-        """The clip's members by extension."""
-        listed = self.table.column("members")[row].as_py()
-        return {member["name"]: Member(**member) for member in listed}
+        return str(self._array("shard")[row].as_py())
 
 
 def _read(path: Path) -> pa.Table:

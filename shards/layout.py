@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shards.buckets import bucket_edges
+from shards.buckets import edges_of
 from shards.sources.source import Utterance
 
 BUCKETS = 8
@@ -30,7 +30,7 @@ def lay_out(
     if not utterances:
         return ()
     seconds = np.array([utterance.seconds for utterance in utterances])
-    bucket_of = np.searchsorted(bucket_edges(seconds, BUCKETS), seconds)
+    bucket_of = np.searchsorted(edges_of(seconds, BUCKETS), seconds)
     shards: list[tuple[Utterance, ...]] = []
     for bucket in range(int(bucket_of.max()) + 1):
         members = [utterances[int(row)] for row in np.flatnonzero(bucket_of == bucket)]

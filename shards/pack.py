@@ -23,7 +23,7 @@ from shards.atomic import replacing
 from shards.audio import read_audio
 from shards.errors import UserError
 from shards.features.registry import CODEBOOK, features_named
-from shards.index import FILE_NAME, write_index
+from shards.index import FILE_NAME, FORMAT, write_index
 from shards.layout import lay_out
 from shards.processes import die_with_parent
 from shards.sources import open_source
@@ -112,7 +112,7 @@ def _finish(
             f"SOURCE: not one clip could be packed ({reasons or 'it lists none'}); "
             f"see {out / 'rejects.parquet'}"
         )
-    write_index(out, rows, about)
+    write_index(out, rows, [result.shard for result in results if result.rows], about)
     return PackReport(
         clips=len(rows),
         hours=sum(row.seconds for row in rows) / 3600,
@@ -139,6 +139,7 @@ def _settings(
     chosen = {key: value for key, value in asdict(options).items() if key != "workers"}
     return {
         **chosen,
+        "format": FORMAT,
         "source": str(source.resolve()),
         "corpus": f"{len(scanned)} lines ({corpus})",
         "features": list(features),

@@ -1,222 +1,349 @@
 """The plan: which clips make up micro-batch m of optimizer step t, as a pure function.
 
-plan(index, seed, budget) never depends on world size, worker count, timing or what was read
-before, so a step number is all the data state that a checkpoint needs.
+plan(corpus, seed, budget, curriculum) never depends on world size, worker count, timing or what
+was read before, so a step number is all the data state that a checkpoint needs.
+
+Every step draws from one length bucket. Micro-batch m of every step is read from lane m: the
+bucket's clips in the epoch's order of shards are cut into equal lanes, and each lane is read front
+to back, window by window. Inside a window clips are sorted by length, cut into micro-batches and
+those are shuffled, alike in all lanes, so that padding is small and the micro-batches of a step
+cost the same. What does not fill a step moves up into the next longer bucket; what the longest
+leaves is the epoch's short last step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from shards.buckets import bucket_edges
+from shards.census import Census
+from shards.chance import Purpose, permutation
+from shards.corpus import Corpus, Rows
+from shards.cost import Cost
+from shards.curriculum import Curriculum, StageConfig
+from shards.epochs import Epochs, Gathered, Segment, StepShape, Streamed, by_length
 from shards.errors import UserError
-from shards.index import Index
 from shards.section import Section
+from shards.tape import Tape
 
-VERSION = 1
+VERSION = 2
 """Goes up whenever the same settings would give another order."""
+ROWS_HELD = 2_000_000
 
-Rows = npt.NDArray[np.int64]
+
+class Budget(NamedTuple):
+    """What a step and a micro-batch may cost, and the options' names."""
+
+    step: float
+    micro: float
+    step_option: str
+    micro_option: str
 
 
 class BatchConfig(Section):
-    """``batch``: how much audio an optimizer step and a micro-batch hold."""
+    """``batch``: how much an optimizer step and a micro-batch hold.
 
-    seconds: float = Field(gt=0, description="audio per optimizer step, all ranks together")
-    micro_seconds: float = Field(gt=0, description="padded audio per micro-batch")
+    In seconds of padded audio, or in units of the model's own: a clip then is as long as the
+    sum of its index columns times ``weights``, such as {phonemes: 1, semantic: 1}.
+    """
+
+    seconds: float | None = Field(
+        default=None, gt=0, description="audio per optimizer step, all ranks together"
+    )
+    micro_seconds: float | None = Field(
+        default=None, gt=0, description="padded audio per micro-batch"
+    )
+    units: float | None = Field(
+        default=None, gt=0, description="instead of seconds: units per optimizer step"
+    )
+    micro_units: float | None = Field(
+        default=None, gt=0, description="instead of micro_seconds: units per micro-batch"
+    )
+    weights: dict[str, float] = Field(
+        default={}, description="what a unit is: index columns and their weights"
+    )
+    attention: float | None = Field(
+        default=None,
+        gt=0,
+        description="the clip length (seconds or units) at which attention doubles its cost",
+    )
     buckets: int = Field(default=16, ge=1, le=128, description="length buckets at most")
+    window: int = Field(
+        default=4096, ge=1, description="clips of a lane and bucket shuffled and sorted together"
+    )
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> BatchConfig:
+        pairs = [(self.seconds, self.micro_seconds), (self.units, self.micro_units)]
+        given = [pair for pair in pairs if pair != (None, None)]
+        if len(given) != 1 or None in given[0]:
+            raise ValueError("give seconds and micro_seconds, or units, micro_units and weights")
+        if (self.units is None) != (not self.weights):
+            raise ValueError("units, micro_units and weights belong together; give all or none")
+        return self
+
+    @property
+    def budget(self) -> Budget:
+        """The pair that is given."""
+        if self.seconds is not None and self.micro_seconds is not None:
+            return Budget(self.seconds, self.micro_seconds, "batch.seconds", "batch.micro_seconds")
+        assert self.units is not None and self.micro_units is not None
+        return Budget(self.units, self.micro_units, "batch.units", "batch.micro_units")
 
     @property
     def micro_batches(self) -> int:
         """Micro-batches per optimizer step (G), over all ranks; UserError where there is none."""
-        whole = int(self.seconds / self.micro_seconds + 1e-9)
+        budget = self.budget
+        whole = int(budget.step / budget.micro + 1e-9)
         if whole < 1:
             raise UserError(
-                f"batch.seconds={self.seconds:g} is less than batch.micro_seconds="
-                f"{self.micro_seconds:g}; give a step at least one micro-batch: "
-                f"batch.seconds={self.micro_seconds:g}"
+                f"{budget.step_option}={budget.step:g} is less than {budget.micro_option}="
+                f"{budget.micro:g}; give a step at least one micro-batch: "
+                f"{budget.step_option}={budget.micro:g}"
             )
         return whole
+
+    @property
+    def cost(self) -> Cost:
+        """How clips are priced."""
+        if self.units is None:
+            return Cost(attention=self.attention)
+        return Cost("units", tuple(sorted(self.weights.items())), self.attention)
 
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """The clips of one forward pass.
+    """The clips of one forward pass; ``rows`` are corpus rows, read from lane ``index``.
 
-    ``rows`` are index rows. A micro-batch of an epoch's short last step can run out of clips:
-    it then holds a stand-in clip and ``counted`` is False, because every rank must take part in
-    the collectives of every micro-batch; its loss has no weight.
+    A micro-batch of an epoch's short last step can run out of clips: it then holds a stand-in
+    clip and ``counted`` is False, because every rank must take part in the collectives of every
+    micro-batch; its loss has no weight.
     """
 
     step: int
     index: int
     bucket: int
     rows: Rows
-    counted: bool
+    counted: bool = True
 
 
 @dataclass(frozen=True)
 class StepPlan:
-    """One optimizer step: all its micro-batches, in order, for all ranks."""
+    """What kind of step ``step`` (counted from 0) is; `Plan.share` tells its clips."""
 
     step: int
-    epoch: int
     bucket: int
-    micro_batches: tuple[MicroBatch, ...]
+    segment: Segment
+    content: Streamed | Gathered
 
     @property
-    def rows(self) -> Rows:
-        """Rows of every counted clip of the step."""
-        return np.concatenate([micro.rows for micro in self.micro_batches if micro.counted])
+    def epoch(self) -> int:
+        """The epoch it belongs to, counted from 0."""
+        return self.segment.epoch
 
-    def of_rank(self, rank: int, world_size: int) -> tuple[MicroBatch, ...]:
-        """The micro-batches that ``rank`` runs: every ``world_size``-th."""
-        return self.micro_batches[rank::world_size]
+
+@dataclass(frozen=True)
+class Origin:
+    """Where this data order begins: at optimizer step ``step``, with epoch ``epoch``."""
+
+    step: int = 0
+    epoch: int = 0
 
 
 class Plan:
-    """The order of all clips for ever.
-
-    Every step draws from one length bucket. A bucket's clips that do not fill a step move up
-    into the next longer bucket; what the longest leaves is the epoch's short last step.
-
-    An epoch's order is held in memory, 16 bytes a clip; a step's number finds its place at once.
-    """
+    """The order of all clips for ever."""
 
     def __init__(
         self,
-        index: Index,
+        corpus: Corpus,
         *,
         seed: int,
         batch: BatchConfig,
+        curriculum: tuple[StageConfig, ...] = (),
         min_seconds: float = 0.0,
         max_seconds: float | None = None,
+        origin: Origin = Origin(),
     ) -> None:
-        self.index = index
-        self.seed = seed
-        self.batch = batch
+        """UserError for limits that admit no clip and a budget that a clip exceeds."""
+        self.corpus, self.seed, self.batch, self.origin = corpus, seed, batch, origin
         self.min_seconds, self.max_seconds = min_seconds, max_seconds
+        self.stages = curriculum
+        self.cost = batch.cost
+        self._refuse_unknown_columns()
         self.micro_batches = batch.micro_batches
-        self.admitted = _admitted(index, min_seconds, max_seconds)
-        lengths = index.seconds[self.admitted].astype(np.float64)
-        self._refuse_small_budget(lengths)
-        self.edges = bucket_edges(lengths, batch.buckets)
-        self._members = _split(self.admitted, np.searchsorted(self.edges, lengths), self.edges)
-        self.clips_per_micro = [int(batch.micro_seconds / edge + 1e-9) for edge in self.edges]
-        self._full_steps, self._left_over = self._count_steps()
-        self.steps_per_epoch = sum(self._full_steps) + (1 if self._left_over else 0)
-        self._epoch_order = lru_cache(maxsize=2)(self._order_epoch)
+        self.limits = limits = Curriculum(curriculum, min_seconds, max_seconds)
+        self.census = Census(
+            corpus,
+            self.cost,
+            most_buckets=batch.buckets,
+            min_seconds=min(one.min_seconds for one in limits.every()),
+            max_seconds=max(one.max_seconds for one in limits.every()),
+            cuts=limits.cuts(),
+        )
+        self._refuse_nothing(limits)
+        self._refuse_small_budget()
+        self.shape = StepShape(
+            self.micro_batches,
+            tuple(
+                max(1, int(batch.budget.micro / max(self.cost.of(b.edge), 1e-9) + 1e-6))
+                for b in self.census.buckets
+            ),
+            batch.window,
+        )
+        self.tape = Tape(self.census, seed)
+        self.epochs = Epochs(self.tape, limits, self.shape, (origin.step, origin.epoch))
+        held = max(64, ROWS_HELD // batch.window)
+        self._window = lru_cache(maxsize=held)(self._sorted_window)
+        self._slices = lru_cache(maxsize=held)(permutation)
 
-    def _refuse_small_budget(self, lengths: npt.NDArray[np.float64]) -> None:
-        longest = int(lengths.argmax())
-        if lengths[longest] > self.batch.micro_seconds:
-            raise UserError(
-                f"batch.micro_seconds={self.batch.micro_seconds:g} is less than the longest clip "
-                f"({self.index.key(int(self.admitted[longest]))}, {lengths[longest]:.2f} s); set "
-                f"batch.micro_seconds to at least {np.ceil(lengths[longest]):.0f} or leave long "
-                f"clips out with data.max_seconds={self.batch.micro_seconds:g}"
-            )
+    def _refuse_unknown_columns(self) -> None:
+        for source in self.corpus.sources:
+            known = ("seconds", *source.index.about["lengths"])
+            for name in set(dict(self.cost.weights)) - set(known):
+                raise UserError(
+                    f"batch.weights: {source.index.folder} has no column {name}; it has "
+                    f"{', '.join(known)}"
+                )
 
-    def _count_steps(self) -> tuple[list[int], int]:
-        steps, carried = [], 0
-        for members, per_micro in zip(self._members, self.clips_per_micro, strict=True):
-            full, carried = divmod(len(members) + carried, per_micro * self.micro_batches)
-            steps.append(full)
-        return steps, carried
+    def _refuse_nothing(self, limits: Curriculum) -> None:
+        if self.census.buckets:
+            return
+        low, high = limits.every()[0].min_seconds, limits.every()[0].max_seconds
+        seconds = np.concatenate([source.index.seconds for source in self.corpus.sources])
+        raise UserError(
+            f"data.min_seconds={low:g} and data.max_seconds={high:g} admit none of the "
+            f"{len(self.corpus)} clips ({seconds.min():.2f} to {seconds.max():.2f} s) in "
+            f"{', '.join(str(source.index.folder) for source in self.corpus.sources)}; widen them"
+        )
+
+    def _refuse_small_budget(self) -> None:
+        budget, longest = self.batch.budget, self.census.longest
+        if self.cost.of(longest) <= budget.micro:
+            return
+        row = self.census.longest_row
+        seconds = float(self.corpus.seconds(np.array([row]))[0])
+        raise UserError(
+            f"{budget.micro_option}={budget.micro:g} is less than the longest clip costs "
+            f"({self.corpus.key(row)}, {seconds:.2f} s); set {budget.micro_option} to at least "
+            f"{np.ceil(self.cost.of(longest)):.0f} or leave long clips out with data.max_seconds"
+        )
+
+    def begun_at(self, origin: Origin) -> Plan:
+        """The same plan with its first epoch somewhere else."""
+        other = copy(self)
+        other.origin = origin
+        other.epochs = Epochs(self.tape, self.limits, self.shape, (origin.step, origin.epoch))
+        return other
 
     @property
     def fingerprint(self) -> dict[str, Any]:
         """Everything the order depends on, by the name a user knows it by."""
         return {
             "plan": VERSION,
-            "index": self.index.digest,
+            "data.sources": [
+                f"{source.name} {source.index.digest} x {source.repeat}"
+                for source in self.corpus.sources
+            ],
             "seed": self.seed,
-            "batch.seconds": self.batch.seconds,
-            "batch.micro_seconds": self.batch.micro_seconds,
-            "batch.buckets": self.batch.buckets,
+            **{f"batch.{name}": value for name, value in self.batch.model_dump().items()},
             "data.min_seconds": self.min_seconds,
             "data.max_seconds": self.max_seconds,
+            "data.curriculum": [stage.model_dump(exclude_defaults=True) for stage in self.stages],
         }
 
     def step(self, step: int) -> StepPlan:
-        """What optimizer step ``step`` (counted from 0) trains on."""
-        epoch, position = divmod(step, self.steps_per_epoch)
-        bucket, rows = self._epoch_order(epoch)[position]
-        return StepPlan(step, epoch, bucket, tuple(self._cut(step, bucket, rows)))
+        """What kind of step optimizer step ``step`` is."""
+        segment = self.epochs.at(step)
+        content = self.epochs.step(segment, step)
+        return StepPlan(step, content.bucket, segment, content)
 
     def steps(self, start: int, stop: int) -> Iterator[StepPlan]:
         """Steps ``start`` to ``stop - 1``."""
         return map(self.step, range(start, stop))
 
-    def padding(self, step_plan: StepPlan) -> float:
-        """The share of a step's padded audio that is padding, 0 to 1."""
-        seconds = self.index.seconds
-        counted = [micro.rows for micro in step_plan.micro_batches if micro.counted]
-        padded = sum(len(rows) * float(seconds[rows].max()) for rows in counted)
-        return max(0.0, 1 - float(seconds[step_plan.rows].sum()) / padded)
+    def share(self, step: StepPlan, rank: int = 0, world_size: int = 1) -> tuple[MicroBatch, ...]:
+        """The micro-batches that ``rank`` runs, every ``world_size``-th; by default all."""
+        return tuple(
+            self.micro_batch(step, index) for index in range(rank, self.micro_batches, world_size)
+        )
+
+    def micro_batch(self, step: StepPlan, index: int) -> MicroBatch:
+        """Micro-batch ``index`` of a step."""
+        if isinstance(step.content, Gathered):
+            return self._gathered(step, step.content.rows, index)
+        return MicroBatch(step.step, index, step.bucket, self._streamed(step, step.content, index))
+
+    def _gathered(self, step: StepPlan, rows: Rows, index: int) -> MicroBatch:
+        size, larger = divmod(len(rows), self.micro_batches)
+        start = index * size + min(index, larger)
+        share = rows[start : start + size + (index < larger)]
+        counted = len(share) > 0
+        return MicroBatch(step.step, index, step.bucket, share if counted else rows[:1], counted)
+
+    def _streamed(self, step: StepPlan, content: Streamed, lane: int) -> Rows:
+        bucket, epoch, number = content.bucket, step.epoch, content.number
+        per_micro = self.shape.clips_per_micro[bucket]
+        steps = self.shape.streamed_steps(bucket, self.tape.count(epoch, bucket))
+        windows = -(-steps // max(1, self.batch.window // per_micro))
+        window = ((number + 1) * windows - 1) // steps
+        first, last = window * steps // windows, (window + 1) * steps // windows
+        sorted_rows = self._window(
+            epoch,
+            bucket,
+            lane,
+            window,
+            (lane * steps + first) * per_micro,
+            (lane * steps + last) * per_micro,
+        )
+        # The same slice in every lane: a step's micro-batches are of one length.
+        slices = self._slices(last - first, self.seed, Purpose.SLICES, epoch, bucket, window)
+        start = int(slices[number - first]) * per_micro
+        return sorted_rows[start : start + per_micro]
+
+    def _sorted_window(
+        self, epoch: int, bucket: int, lane: int, window: int, start: int, stop: int
+    ) -> Rows:
+        rows = self.tape.rows(epoch, bucket, start, stop)
+        lengths = self.census.lengths(rows)
+        return rows[by_length(lengths, self.seed, Purpose.JITTER, epoch, bucket, lane, window)]
+
+    def progress(self, step: int) -> float:
+        """Epochs done before ``step``, as a fraction."""
+        return self.epochs.progress(step)
+
+    def step_at(self, epochs: float) -> int:
+        """The step at which so many epochs are done."""
+        return self.epochs.step_at(epochs)
+
+    def padded(self, micro: MicroBatch) -> float:
+        """Seconds of a micro-batch after padding."""
+        return len(micro.rows) * float(self.corpus.seconds(micro.rows).max())
+
+    def withheld(self, step: StepPlan) -> float:
+        """The share of the clips, of all that the curriculum ever admits, not yet admitted."""
+        totals = self.census.totals
+        return 1 - float(totals[list(step.segment.admitted)].sum()) / float(totals.sum())
 
     def costliest(self) -> tuple[MicroBatch, ...]:
         """What memory must suffice for: most padded audio in one micro-batch, and longest clips."""
-        longest_first = self.admitted[np.argsort(-self.index.seconds[self.admitted], kind="stable")]
-        fullest = max(range(len(self.edges)), key=lambda b: self.clips_per_micro[b] * self.edges[b])
+        prices = [
+            count * self.cost.of(bucket.edge)
+            for count, bucket in zip(self.shape.clips_per_micro, self.census.buckets, strict=True)
+        ]
+        fullest = int(np.argmax(prices))
         return tuple(
-            self._longest_in(bucket, longest_first)
-            for bucket in sorted({fullest, len(self.edges) - 1})
+            MicroBatch(0, 0, bucket, self._longest_in(bucket), counted=False)
+            for bucket in sorted({fullest, len(prices) - 1})
         )
 
-    def _longest_in(self, bucket: int, longest_first: Rows) -> MicroBatch:
-        fitting = longest_first[self.index.seconds[longest_first] <= self.edges[bucket]]
-        return MicroBatch(0, 0, bucket, fitting[: self.clips_per_micro[bucket]], False)
-
-    def _cut(self, step: int, bucket: int, rows: Rows) -> Iterator[MicroBatch]:
-        # Clips of like length share a micro-batch: clips moved up from shorter buckets pad less.
-        by_length = rows[np.argsort(self.index.seconds[rows], kind="stable")]
-        for number, share in enumerate(np.array_split(by_length, self.micro_batches)):
-            counted = len(share) > 0
-            yield MicroBatch(step, number, bucket, share if counted else rows[:1], counted)
-
-    def _order_epoch(self, epoch: int) -> list[tuple[int, Rows]]:
-        steps: list[tuple[int, Rows]] = []
-        carried = np.empty(0, dtype=np.int64)
-        for bucket, (members, per_micro, full) in enumerate(
-            zip(self._members, self.clips_per_micro, self._full_steps, strict=True)
-        ):
-            pool = self._shuffle(np.concatenate([carried, members]), epoch, bucket)
-            size = per_micro * self.micro_batches
-            steps += [(bucket, pool[n * size : (n + 1) * size]) for n in range(full)]
-            carried = pool[full * size :]
-        order = self._shuffle(np.arange(len(steps)), epoch, len(self._members))
-        shuffled = [steps[position] for position in order]
-        return shuffled + ([(len(self._members) - 1, carried)] if len(carried) else [])
-
-    def _shuffle(self, rows: Rows, epoch: int, stream: int) -> Rows:
-        # Raw Philox words are the same in every numpy release; Generator.permutation need not be.
-        words = np.random.Philox(np.random.SeedSequence([self.seed, epoch, stream]))
-        return rows[np.argsort(words.random_raw(len(rows)), kind="stable")]
-
-
-def _admitted(index: Index, min_seconds: float, max_seconds: float | None) -> Rows:
-    seconds = index.seconds
-    limit = np.inf if max_seconds is None else max_seconds
-    rows = np.flatnonzero((seconds >= min_seconds) & (seconds <= limit)).astype(np.int64)
-    if len(rows) == 0:
-        raise UserError(
-            f"data.min_seconds={min_seconds:g} and data.max_seconds={limit:g} admit none of the "
-            f"{len(index)} clips ({seconds.min():.2f} to {seconds.max():.2f} s) in {index.folder}; "
-            "widen them"
-        )
-    return rows
-
-
-def _split(rows: Rows, bucket: npt.NDArray[np.intp], edges: npt.NDArray[np.float64]) -> list[Rows]:
-    return [rows[bucket == number] for number in range(len(edges))]
+    def _longest_in(self, bucket: int) -> Rows:
+        return self.census.longest_rows(bucket, self.shape.clips_per_micro[bucket])
 
 
 def changed_settings(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

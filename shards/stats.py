@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shards.buckets import bucket_edges
+from shards.buckets import edges_of
 from shards.index import Index
 
 PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
@@ -35,7 +35,7 @@ def stats(folder: Path) -> Stats:
     """Read the index in ``folder``; UserError as `Index.open`."""
     index = Index.open(folder)
     seconds = index.seconds.astype(np.float64)
-    edges = bucket_edges(seconds, 16)
+    edges = edges_of(seconds, 16)
     counts = np.bincount(np.searchsorted(edges, seconds), minlength=len(edges))
     column = index.table.column
     return Stats(

@@ -2,83 +2,134 @@
 
 from __future__ import annotations
 
-import os
 import signal
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import lru_cache, partial
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import webdataset
-from torch.utils.data import DataLoader, get_worker_info
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from shards.collate import Batch, Collate
-from shards.dataset import DataConfig
+from shards.collate import Batch, Collate, Intake, expand, regroup
+from shards.dataset import DataConfig, open_stores
+from shards.decode import Decoder
+from shards.errors import UserError
 from shards.fields import Field
-from shards.plan import MicroBatch, Plan
+from shards.plan import MicroBatch, Plan, StepPlan
 from shards.processes import die_with_parent
+from shards.reading import ClipReader, Clips, first_of
 
 Stage = Callable[..., Any]
+FAILURES_IN_A_ROW = 100
+AHEAD = 16
+"""Micro-batches whose shards a store is told of before they are read."""
 
 
 class PlanSource:
-    """The pipeline's first stage: one rank's clips in plan order, as undecoded samples.
+    """The pipeline's first stage: one rank's clips in plan order, read and decoded.
 
-    Loader worker w of n yields micro-batches w, w + n, ... of its rank; the DataLoader takes
-    from its workers in turn, so that their number changes nothing.
+    Loader worker w of n reads micro-batches w, w + n, ... of its rank; the DataLoader takes from
+    its workers in turn, so that their number changes nothing.
     """
 
     def __init__(
-        self, plan: Plan, members: Sequence[str], steps: range, rank: int, world_size: int
+        self,
+        plan: Plan,
+        reader: ClipReader,
+        steps: range,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+        on_error: str = "stop",
     ) -> None:
-        self.plan, self.members, self.steps = plan, tuple(members), steps
-        self.rank, self.world_size = rank, world_size
+        self.plan, self.reader, self.steps = plan, reader, steps
+        self.rank, self.world_size, self.on_error = rank, world_size, on_error
+        self._in_a_row = 0
+        self._spare: Clips | None = None
 
-    def __call__(self) -> Iterator[dict[str, Any]]:
+    def __call__(self) -> Iterator[Intake]:
         worker = get_worker_info()
         mine, of = (worker.id, worker.num_workers) if worker else (0, 1)
-        return self.clips(islice(self._micro_batches(), mine, None, of))
+        numbers = islice(self._micro_batches(), mine, None, of)
+        micro_batches = (self.plan.micro_batch(step, index) for step, index in numbers)
+        return map(self.read, self._announced(micro_batches) if self.reader.far else micro_batches)
 
-    def clips(self, micro_batches: Iterable[MicroBatch]) -> Iterator[dict[str, Any]]:
-        """The clips of these micro-batches, one after another."""
-        reader = ShardReader(self.plan.index.folder)
+    def read(self, micro: MicroBatch) -> Intake:
+        """The clips of a micro-batch that can be read; a stand-in where there is none.
+
+        UserError for a clip that cannot be read, or (on_error=skip) 100 in a row.
+        """
+        clips = self.reader.read(micro.rows)
+        if clips.failures:
+            self._count(clips)
+        if clips.keys:
+            self._in_a_row = 0
+            self._spare = clips
+            return Intake(micro, micro.counted, clips)
+        return Intake(micro, False, replace(self._stand_in(micro), failures=clips.failures))
+
+    def _announced(self, micro_batches: Iterable[MicroBatch]) -> Iterator[MicroBatch]:
+        ahead: deque[MicroBatch] = deque()
         for micro in micro_batches:
-            for row in micro.rows:
-                yield self._sample(reader, micro, int(row))
+            self.reader.expect(micro.rows)
+            ahead.append(micro)
+            if len(ahead) > AHEAD:
+                yield ahead.popleft()
+        yield from ahead
 
-    def _micro_batches(self) -> Iterator[MicroBatch]:
+    def _micro_batches(self) -> Iterator[tuple[StepPlan, int]]:
         for step in self.plan.steps(self.steps.start, self.steps.stop):
-            yield from step.of_rank(self.rank, self.world_size)
+            for index in range(self.rank, self.plan.micro_batches, self.world_size):
+                yield step, index
 
-    def _sample(self, reader: ShardReader, micro: MicroBatch, row: int) -> dict[str, Any]:
-        index = self.plan.index
-        shard, members = index.shard(row), index.members(row)
-        sample: dict[str, Any] = {
-            "__key__": index.key(row),
-            "__url__": shard,
-            "__micro__": micro,
-        }
-        for name in self.members:
-            if member := members.get(name):
-                sample[name] = reader.read(shard, member.offset, member.size)
-        return sample
-
-
-class ShardReader:
-    """Reads byte ranges of shards in one folder and keeps the last few files open."""
-
-    def __init__(self, folder: Path) -> None:
-        self._open = lru_cache(maxsize=32)(lambda shard: open(folder / shard, "rb", buffering=0))
-
-    def read(self, shard: str, offset: int, size: int) -> bytes:
-        """``size`` bytes at ``offset``; EOFError names a shard that ends before them."""
-        data = os.pread(self._open(shard).fileno(), size, offset)
-        if len(data) != size:
-            raise EOFError(
-                f"{shard} ends at byte {offset + len(data)}, {offset + size} were indexed"
+    def _count(self, clips: Clips) -> None:
+        """Stop at the first failure, or (on_error=skip) when there are too many in a row."""
+        last = clips.failures[-1]
+        what = f"clip {last.key} of {last.shard} cannot be read ({last.reason})"
+        if self.on_error == "stop":
+            raise UserError(
+                f"data: {what}; mend the shard, or leave such clips out with data.on_error=skip"
             )
-        return data
+        self._in_a_row += len(clips.failures)
+        if not clips.keys and self._in_a_row >= FAILURES_IN_A_ROW:
+            raise UserError(
+                f"data: {FAILURES_IN_A_ROW} clips in a row cannot be read, the last one: {what}; "
+                "bring the shards back and start the run again"
+            )
+
+    def _stand_in(self, micro: MicroBatch) -> Clips:
+        """A clip to run in the place of a micro-batch that cannot be read; it will not count."""
+        step = micro.step
+        while self._spare is None:
+            step += 1
+            clips = self.reader.read(self.plan.micro_batch(self.plan.step(step), micro.index).rows)
+            if clips.keys:
+                self._spare = clips
+            else:
+                self._count(clips)
+        return first_of(self._spare)
+
+
+@dataclass(frozen=True)
+class _Stopped:
+    """What a loader worker sends in place of a batch when the data cannot be read on."""
+
+    mistake: str
+
+
+class _Guarded(IterableDataset[Any]):
+    """A pipeline whose UserError is an item: the DataLoader would bury it in a traceback."""
+
+    def __init__(self, pipeline: Iterable[Batch]) -> None:
+        self.pipeline = pipeline
+
+    def __iter__(self) -> Iterator[Batch | _Stopped]:
+        try:
+            yield from self.pipeline
+        except UserError as mistake:
+            yield _Stopped(str(mistake))
 
 
 def stream(
@@ -90,30 +141,37 @@ def stream(
     world_size: int,
     config: DataConfig,
     stages: Sequence[Stage] = (),
+    decoders: Mapping[str, Decoder] | None = None,
     pin_memory: bool = False,
 ) -> Iterator[Batch]:
     """One rank's micro-batches of ``steps``, in order.
 
     ``stages`` are webdataset stages between decoding and collating, such as
-    ``webdataset.map(augment)``.
+    ``webdataset.map(augment)``; ``decoders`` turn a member's bytes into what stages see, by
+    extension. UserError, when it is their turn, for clips that cannot be read.
     """
-    members = [field.member for field in fields]
-    pipeline = webdataset.DataPipeline(
-        PlanSource(plan, members, steps, rank, world_size),
-        webdataset.decode(),
-        *stages,
-        Collate(fields),
+    reader = ClipReader(plan.corpus, open_stores(plan.corpus, config.cache), fields, decoders)
+    source = PlanSource(
+        plan, reader, steps, rank=rank, world_size=world_size, on_error=config.on_error
     )
-    return iter(
-        DataLoader(
-            pipeline,
-            batch_size=None,
-            num_workers=config.workers,
-            prefetch_factor=config.prefetch if config.workers else None,
-            pin_memory=pin_memory,
-            worker_init_fn=_follow_the_rank,
-        )
+    between = (expand, *stages, regroup) if stages else ()
+    pipeline = webdataset.DataPipeline(source, *between, Collate(fields))
+    loader = DataLoader(
+        _Guarded(pipeline),
+        batch_size=None,
+        num_workers=config.workers,
+        prefetch_factor=config.prefetch if config.workers else None,
+        pin_memory=pin_memory,
+        worker_init_fn=_follow_the_rank,
     )
+    return _unguarded(loader)
+
+
+def _unguarded(batches: Iterable[Batch | _Stopped]) -> Iterator[Batch]:
+    for batch in batches:
+        if isinstance(batch, _Stopped):
+            raise UserError(batch.mistake)
+        yield batch
 
 
 def _follow_the_rank(_worker: int) -> None:
@@ -123,10 +181,8 @@ def _follow_the_rank(_worker: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def read_batch(plan: Plan, fields: Sequence[Field], micro: MicroBatch) -> Batch:
+def read_batch(plan: Plan, fields: Sequence[Field], micro: MicroBatch, config: DataConfig) -> Batch:
     """One micro-batch read at once, outside the stream."""
-    source = PlanSource(plan, [field.member for field in fields], range(0), 0, 1)
-    pipeline = webdataset.DataPipeline(
-        partial(source.clips, [micro]), webdataset.decode(), Collate(fields)
-    )
-    return cast("Batch", next(iter(pipeline)))
+    reader = ClipReader(plan.corpus, open_stores(plan.corpus, config.cache), fields)
+    source = PlanSource(plan, reader, range(0), on_error=config.on_error)
+    return Collate(fields).batch(source.read(micro))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import tarfile
@@ -20,7 +21,7 @@ import xxhash
 from shards.atomic import replacing
 from shards.audio import read_audio
 from shards.features.registry import Feature
-from shards.index import ClipRow, Member
+from shards.index import ClipRow, Member, ShardFacts
 from shards.layout import ShardLayout
 from shards.sources.source import Reject, Source, Utterance
 
@@ -41,11 +42,11 @@ class Recipe:
 
 @dataclass(frozen=True)
 class ShardResult:
-    """A finished shard's rows and rejects, and its size."""
+    """A finished shard's rows, its rejects and the shard itself."""
 
     rows: tuple[ClipRow, ...]
     rejects: tuple[Reject, ...]
-    bytes: int
+    shard: ShardFacts
 
 
 def write_shard(recipe: Recipe, layout: ShardLayout) -> ShardResult:
@@ -62,9 +63,11 @@ def write_shard(recipe: Recipe, layout: ShardLayout) -> ShardResult:
                 continue
             tar.write(_sample(recipe, utterance, arrays))
             kept.append((utterance, arrays))
-    places = _places(aside)
+    written = aside.read_bytes()
+    places = member_places(written)
     rows = [_row(layout.name, u, a, places[u.key], recipe.source.path.name) for u, a in kept]
-    result = ShardResult(tuple(rows), tuple(rejects), bytes=aside.stat().st_size)
+    facts = ShardFacts(layout.name, len(rows), len(written), xxhash.xxh3_64_intdigest(written))
+    result = ShardResult(tuple(rows), tuple(rejects), facts)
     os.replace(aside, recipe.out / layout.name)
     _write_receipt(_receipt(recipe.out, layout), result)
     return result
@@ -76,7 +79,7 @@ def finished_shard(out: Path, layout: ShardLayout) -> ShardResult | None:
     if not (receipt.is_file() and shard.is_file()):
         return None
     result = _read_receipt(receipt)
-    return result if shard.stat().st_size == result.bytes else None
+    return result if shard.stat().st_size == result.shard.bytes else None
 
 
 def _receipt(out: Path, layout: ShardLayout) -> Path:
@@ -107,14 +110,17 @@ def _sample(recipe: Recipe, utterance: Utterance, arrays: Arrays) -> dict[str, A
     return sample
 
 
-def _places(tar: Path) -> Mapping[str, Sequence[Member]]:
+def member_places(tar: bytes) -> Mapping[str, Sequence[Member]]:
+    """The members of each key of a tar, in order."""
     members: dict[str, list[Member]] = defaultdict(list)
-    with tarfile.open(tar) as file:
+    with tarfile.open(fileobj=io.BytesIO(tar)) as file:
         for info in file:
             folder, _, base = info.name.rpartition("/")
             stem, _, extension = base.partition(".")
             key = f"{folder}/{stem}" if folder else stem
-            members[key].append(Member(extension, info.offset_data, info.size))
+            data = memoryview(tar)[info.offset_data : info.offset_data + info.size]
+            checksum = xxhash.xxh3_64_intdigest(data)
+            members[key].append(Member(extension, info.offset_data, info.size, checksum))
     return members
 
 
@@ -139,16 +145,7 @@ def _row(
             for name, array in arrays.items()
             if np.issubdtype(array.dtype, np.integer) and array.size
         },
-        checksum=_checksum(arrays),
     )
-
-
-def _checksum(arrays: Arrays) -> str:
-    digest = xxhash.xxh3_64()
-    for name, array in sorted(arrays.items()):
-        digest.update(f"{name} {array.dtype} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
 
 
 def _write_receipt(path: Path, result: ShardResult) -> None:
@@ -163,4 +160,4 @@ def _read_receipt(path: Path) -> ShardResult:
         for row in saved["rows"]
     ]
     rejects = [Reject(**reject) for reject in saved["rejects"]]
-    return ShardResult(tuple(rows), tuple(rejects), saved["bytes"])
+    return ShardResult(tuple(rows), tuple(rejects), ShardFacts(**saved["shard"]))

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from shards.corpus import Corpus
 from shards.fields import Field
-from shards.index import Index
 
 if TYPE_CHECKING:
     import torch
@@ -37,11 +37,11 @@ class Family(Protocol):
         """The clip members that a batch must hold."""
         ...
 
-    def targets(self, index: Index, rows: npt.NDArray[np.int64]) -> int:
+    def targets(self, corpus: Corpus, rows: npt.NDArray[np.int64]) -> int:
         """How many targets the loss sums over for these clips, from the index alone."""
         ...
 
-    def check(self, index: Index) -> None:
+    def check(self, corpus: Corpus) -> None:
         """UserError if these shards cannot train this model."""
         ...
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -164,7 +166,7 @@ def test_ctrl_c_saves_and_stops_without_a_traceback_and_a_killed_launcher_leaves
     assert processes_of(run) == []
 
 
-def test_damage_met_while_training_ends_the_run_and_keeps_its_checkpoint(
+def test_damage_met_while_training_stops_all_ranks_and_saves_where_they_are(
     token_shards: Path, runs: Path
 ) -> None:
     shards = runs / "damaged"
@@ -172,16 +174,85 @@ def test_damage_met_while_training_ends_the_run_and_keeps_its_checkpoint(
     run = Run(
         runs / "cut",
         shards,
-        overrides=("train.steps=4000", "train.save_every=5", "data.workers=2"),
+        overrides=("train.steps=4000", "train.save_every=4000", "data.workers=2"),
     )
     process = run.start()
     wait_for_steps(run, 6, process)
     for shard in shards.glob("*.tar"):
         os.truncate(shard, 3000)
     output, _ = process.communicate(timeout=90)
-    assert process.returncode == 1
-    assert "EOFError" in output and "were indexed" in output
-    assert run.checkpoints()[-1].endswith("_step_00000005") or len(run.checkpoints()) == 2
+    assert process.returncode == 1  # accelerate launch's; the processes leave with 2
+    assert re.search(r"error: data: clip \S+ of shard-\S+ cannot be read .*on_error=skip", output)
+    assert "Caught" not in output and output.count("error: data:") == 1
+    assert [int(name.split("_step_")[1]) for name in run.checkpoints()] == [len(run.log())]
+
+
+def test_clips_that_cannot_be_read_are_left_out_by_all_ranks_if_asked(
+    token_shards: Path, runs: Path
+) -> None:
+    shards = runs / "holed"
+    shutil.copytree(token_shards, shards)
+    content = bytearray((shards / "shard-000001.tar").read_bytes())
+    content[600:2000] = bytes(1400)
+    (shards / "shard-000001.tar").write_bytes(content)
+    both = ("precision=fp32", "train.epochs=1", "train.steps=null", "data.on_error=skip")
+    two = Run(runs / "holed2", shards, overrides=both)
+    one = Run(runs / "holed1", shards, processes=1, overrides=both)
+    assert two.finish() == 0, two.output
+    assert one.finish() == 0, one.output
+    assert sum(record["failed_clips"] for record in two.log()) >= 1
+    assert sum(record["clips"] + record["failed_clips"] for record in two.log()) == 120
+    assert one.losses() == pytest.approx(two.losses(), rel=1e-4)
+    errors = [json.loads(line) for line in (two.folder / "data_errors.jsonl").open()]
+    assert len(errors) == sum(record["failed_clips"] for record in two.log())
+    assert {error["shard"] for error in errors} == {"shard-000001.tar"}
+    assert "clip(s) left out" in two.output
+
+
+CURRICULUM = (
+    "precision=fp32",
+    "data.curriculum=[{max_seconds: 2.5}, {from_step: 5, max_seconds: 4}, "
+    "{from_step: 9, max_seconds: 8, ramp_steps: 8}]",
+    "train.steps=24",
+    "train.save_every=3",
+)
+
+
+def test_a_curriculum_goes_on_inside_a_stage_on_other_ranks_and_workers(
+    token_shards: Path, runs: Path
+) -> None:
+    whole = Run(runs / "whole", token_shards, processes=1, overrides=CURRICULUM)
+    assert whole.finish() == 0, whole.output
+    cut = Run(runs / "stages", token_shards, processes=4, overrides=CURRICULUM)
+    cut.kill_after(random.SystemRandom().randrange(6, 20))
+    cut.processes, cut.overrides = 2, (*CURRICULUM, "data.workers=3")
+    assert cut.finish() == 0, cut.output
+    assert "resumed run" in cut.output
+    assert cut.losses() == pytest.approx(whole.losses(), rel=1e-4)
+    same = ("step", "epoch", "clips", "tokens", "bucket", "stage", "admitted_buckets", "withheld")
+    assert [[r[k] for k in same] for r in cut.log()] == [[r[k] for k in same] for r in whole.log()]
+    assert {record["stage"] for record in cut.log()} == {0, 1, 2}
+    assert cut.log()[0]["withheld"] > 0.3 and cut.log()[-1]["withheld"] == 0
+
+
+def test_another_data_order_is_refused_unless_the_epoch_may_begin_again(
+    two_processes: Run, token_shards: Path
+) -> None:
+    changed = ("precision=fp32", "train.steps=27", "batch.seconds=24", "data.min_seconds=1.2")
+    other = Run(two_processes.folder, token_shards, overrides=changed)
+    steps = len(two_processes.log())
+    assert other.finish() != 0
+    assert "batch.seconds was 48.0 and is now 24.0; data.min_seconds was 0.0" in other.output
+    assert "data.on_change=restart_epoch" in other.output and len(other.log()) == steps
+
+    other.overrides = (*changed, "data.on_change=restart_epoch")
+    epoch = int(two_processes.log()[-1]["epoch"])
+    assert other.finish() == 0, other.output
+    assert f"epoch {epoch} begins again" in other.output
+    after = other.log()[steps]
+    assert epoch < after["epoch"] < epoch + 0.1
+    assert other.losses()[steps] < 1.5 * other.losses()[steps - 1]  # weights and optimizer stay
+    assert len(other.log()) == 27
 
 
 def test_another_model_size_in_the_same_run_is_one_sentence(

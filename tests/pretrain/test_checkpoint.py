@@ -17,6 +17,7 @@ from pretrain import checkpoint
 from pretrain.checkpoint import State
 from pretrain.engine import Fragment
 from shards.errors import UserError
+from shards.plan import Origin
 
 SHAPES: dict[str, tuple[int, ...]] = {"a.weight": (7, 5), "a.bias": (7,), "b.weight": (3, 11)}
 KEYS = ("master", "exp_avg", "exp_avg_sq")
@@ -66,7 +67,7 @@ def cut(
 def save(root: Path, step: int, world_size: int, seed: int = 0) -> Path:
     values: list[Any] = [None] * world_size
     meeting = Barrier(world_size)
-    state = State(step, step / 10, step, {"seed": 0}, SHAPES, {"torch": "2.11"})
+    state = State(step, step / 10, step, {"seed": 0}, Origin(2, 1), SHAPES, {"torch": "2.11"})
 
     def one(rank: int) -> Path:
         ranks = ThreadRanks(rank, values, meeting)
@@ -186,7 +187,7 @@ def test_a_first_save_that_was_killed_before_its_mark_is_as_if_it_never_was(tmp_
 
 
 def test_fragments_that_do_not_cover_a_parameter_are_never_committed(tmp_path: Path) -> None:
-    state = State(3, 0.3, 3, {}, {**SHAPES, "lost": (4,)}, {})
+    state = State(3, 0.3, 3, {}, Origin(), {**SHAPES, "lost": (4,)}, {})
     ranks = ThreadRanks(0, [None], Barrier(1))
     with pytest.raises(RuntimeError, match="ranks hold 0 of 4 numbers of lost"):
         checkpoint.save(tmp_path, cut(full(0), 0, 1), state, ranks)

@@ -3,10 +3,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from indexes import corpus_of, index_of
 
 from pretrain.config import load, write_resolved
 from pretrain.zero import DeepSpeedConfig, settle
 from shards.errors import UserError
+from shards.plan import BatchConfig, Plan
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -25,7 +27,7 @@ def yaml(tmp_path: Path) -> Path:
 
 def test_overrides_win_and_interpolation_sees_them(yaml: Path) -> None:
     config = load(yaml, ["run.dir=/corpus", "train.steps=9", "optimizer.betas=[0.8,0.99]"])
-    assert config.data.path == Path("/corpus/shards")
+    assert config.data.path == "/corpus/shards"
     assert (config.train.steps, config.optimizer.betas) == (9, (0.8, 0.99))
 
 
@@ -103,13 +105,17 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_the_nearer_of_steps_and_epochs_is_the_target(yaml: Path) -> None:
     train = load(yaml, ["run.dir=x", "train.steps=50", "train.epochs=2"]).train
-    assert (train.target(steps_per_epoch=10), train.target(steps_per_epoch=100)) == (20, 50)
+    batch = BatchConfig(seconds=4, micro_seconds=2)
+    corpora = (corpus_of((index_of([2.0] * clips), 1)) for clips in (20, 200))
+    short, long = (Plan(corpus, seed=0, batch=batch) for corpus in corpora)
+    assert (train.target(short), train.target(long)) == (20, 50)
 
 
 def test_no_target_at_all_is_refused(yaml: Path) -> None:
     train = load(yaml, ["run.dir=x", "train.steps=null"]).train
+    batch = BatchConfig(seconds=4, micro_seconds=2)
     with pytest.raises(UserError, match=r"train\.steps and train\.epochs are both missing"):
-        train.target(10)
+        train.target(Plan(corpus_of((index_of([2.0]), 1)), seed=0, batch=batch))
 
 
 def launched(stage: str, offload: str = "none") -> dict[str, str]:

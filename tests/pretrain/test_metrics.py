@@ -5,7 +5,10 @@ from pathlib import Path
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from pretrain.metrics import Metrics, StepRecord, read_log
+from pretrain.metrics import Metrics, Shown, StepRecord, read_log
+from shards.reading import Failure
+
+QUIET = Shown(lambda _: None, every=1, target=9)
 
 
 def record(step: int, loss: float = 2.0) -> StepRecord:
@@ -24,11 +27,24 @@ def record(step: int, loss: float = 2.0) -> StepRecord:
         audio_seconds=20.0,
         bucket=1,
         data_seconds=0.1,
+        balance=1.01,
+        failed_clips=0,
+        stage=0,
+        admitted_buckets=4,
+        withheld=0.0,
     )
 
 
+def test_clips_left_out_are_listed_with_step_shard_and_key(tmp_path: Path) -> None:
+    with Metrics(tmp_path, 0, QUIET) as metrics:
+        metrics.failed(7, (Failure("a.tar", "k", "gone"), Failure("b.tar", "l", "cut")))
+    lines = [json.loads(line) for line in (tmp_path / "data_errors.jsonl").read_text().splitlines()]
+    assert lines[0] == {"step": 7, "shard": "a.tar", "key": "k", "reason": "gone"}
+    assert lines[1]["key"] == "l"
+
+
 def test_the_log_has_one_object_a_step_with_the_promised_keys(tmp_path: Path) -> None:
-    with Metrics(tmp_path, 0) as metrics:
+    with Metrics(tmp_path, 0, QUIET) as metrics:
         metrics.write(record(1))
     (line,) = read_log(tmp_path / "log.jsonl")
     assert {"step", "epoch", "loss", "lr", "tokens", "padding", "seconds", "top3"} <= line.keys()
@@ -36,12 +52,12 @@ def test_the_log_has_one_object_a_step_with_the_promised_keys(tmp_path: Path) ->
 
 
 def test_a_resumed_log_is_cut_back_to_the_restored_step(tmp_path: Path) -> None:
-    with Metrics(tmp_path, 0) as metrics:
+    with Metrics(tmp_path, 0, QUIET) as metrics:
         for step in range(1, 8):
             metrics.write(record(step))
     with (tmp_path / "log.jsonl").open("a") as log:
         log.write('{"step": 8, "lo')  # what a kill leaves
-    with Metrics(tmp_path, 5) as metrics:
+    with Metrics(tmp_path, 5, QUIET) as metrics:
         metrics.write(record(6, loss=9.0))
     assert [(r["step"], r["loss"]) for r in read_log(tmp_path / "log.jsonl")] == [
         *((step, 2.0) for step in range(1, 6)),
@@ -50,10 +66,10 @@ def test_a_resumed_log_is_cut_back_to_the_restored_step(tmp_path: Path) -> None:
 
 
 def test_tensorboard_shows_one_value_a_step_after_a_resume(tmp_path: Path) -> None:
-    with Metrics(tmp_path, 0) as metrics:
+    with Metrics(tmp_path, 0, QUIET) as metrics:
         for step in range(1, 8):
             metrics.write(record(step))
-    with Metrics(tmp_path, 5) as metrics:
+    with Metrics(tmp_path, 5, QUIET) as metrics:
         metrics.write(record(6, loss=9.0))
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
@@ -63,7 +79,7 @@ def test_tensorboard_shows_one_value_a_step_after_a_resume(tmp_path: Path) -> No
 
 
 def test_a_loss_that_is_not_finite_is_still_json(tmp_path: Path) -> None:
-    with Metrics(tmp_path, 0) as metrics:
+    with Metrics(tmp_path, 0, QUIET) as metrics:
         metrics.write(record(1, loss=float("nan")))
     text = (tmp_path / "log.jsonl").read_text()
     assert json.loads(text, parse_constant=lambda _: "not json")["loss"] is None

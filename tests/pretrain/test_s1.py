@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -23,12 +24,12 @@ def batch_of(clips: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]]
         step=0,
         index=0,
         keys=tuple(str(n) for n in range(len(clips))),
+        rows=np.arange(len(clips)),
         arrays=arrays,
         lengths={
             "phonemes": torch.tensor([len(clip[0]) for clip in clips]),
             "semantic": torch.tensor([len(clip[1]) for clip in clips]),
         },
-        weight=1.0,
     )
 
 

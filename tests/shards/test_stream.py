@@ -1,60 +1,101 @@
 from __future__ import annotations
 
+import io
+import json
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 import webdataset
+import xxhash
 
-from shards.dataset import DataConfig, open_plan
+from shards.collate import Batch
+from shards.dataset import DataConfig, SourceConfig, open_plan, refuse_damaged_shards
 from shards.errors import UserError
 from shards.fields import Field
-from shards.index import Index
+from shards.index import ClipRow, Index, ShardFacts, write_index
 from shards.plan import BatchConfig, Plan
-from shards.stream import ShardReader, stream
+from shards.stream import stream
+from shards.write import member_places
 
 FIELDS = (
     Field("phonemes.npy", pad=0, dtype="int64"),
     Field("semantic.npy", pad=1024, dtype="int64"),
     Field("bert.npy", pad=0, dtype="float32", required=False),
 )
+BATCH = BatchConfig(seconds=288, micro_seconds=12, buckets=4)
 
 
-def plan_over(folder: Path) -> Plan:
-    return open_plan(DataConfig(path=folder), BatchConfig(seconds=48, micro_seconds=12), seed=0)
+def plan_over(folder: Path, **options: object) -> tuple[Plan, DataConfig]:
+    config = DataConfig(path=str(folder), **{"workers": 0, **options})  # type: ignore[arg-type]
+    return open_plan(config, BATCH, seed=0), config
 
 
 def keys(
-    plan: Plan, steps: range, rank: int, world_size: int, workers: int
-) -> list[tuple[object, ...]]:
-    config = DataConfig(path=plan.index.folder, workers=workers)
+    folder: Path, steps: range, *, rank: int = 0, world_size: int = 1, workers: int = 0
+) -> list[tuple[int, int, tuple[str, ...]]]:
+    plan, config = plan_over(folder, workers=workers)
     batches = stream(plan, FIELDS, steps, rank=rank, world_size=world_size, config=config)
     return [(batch.step, batch.index, batch.keys) for batch in batches]
 
 
-@pytest.mark.parametrize("workers", [0, 1, 3])
+def planned_keys(folder: Path, steps: range) -> list[tuple[int, int, tuple[str, ...]]]:
+    plan, _ = plan_over(folder)
+    return [
+        (
+            micro.step,
+            micro.index,
+            tuple(plan.corpus.key(int(r)) for r in micro.rows if micro.counted),
+        )
+        for step in plan.steps(steps.start, steps.stop)
+        for micro in plan.share(step)
+    ]
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2, 3, 5, 8])
 def test_the_stream_follows_the_plan_for_any_number_of_workers(
     token_shards: Path, workers: int
 ) -> None:
-    plan = plan_over(token_shards)
-    expected = [
-        (micro.step, micro.index, tuple(plan.index.key(int(row)) for row in micro.rows))
-        for step in plan.steps(2, 6)
-        for micro in step.micro_batches
+    assert keys(token_shards, range(4), workers=workers) == planned_keys(token_shards, range(4))
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 4, 6, 8])
+def test_ranks_of_any_number_together_read_what_the_plan_says(
+    token_shards: Path, world_size: int
+) -> None:
+    read = [
+        entry
+        for rank in range(world_size)
+        for entry in keys(token_shards, range(3), rank=rank, world_size=world_size)
     ]
-    assert keys(plan, range(2, 6), 0, 1, workers) == expected
+    assert sorted(read) == planned_keys(token_shards, range(3))
 
 
-def test_ranks_together_read_what_one_rank_reads(token_shards: Path) -> None:
-    plan = plan_over(token_shards)
-    alone = keys(plan, range(4), 0, 1, 0)
-    shared = [entry for rank in range(4) for entry in keys(plan, range(4), rank, 4, 1)]
-    assert sorted(shared, key=lambda e: e[:2]) == alone
+def test_a_stop_at_any_step_and_other_ranks_and_workers_after_it_change_nothing(
+    token_shards: Path,
+) -> None:
+    whole = planned_keys(token_shards, range(5))
+    for stop, (ranks, workers), (ranks_then, workers_then) in (
+        (1, (1, 0), (2, 1)),
+        (2, (4, 1), (1, 2)),
+        (4, (3, 0), (8, 0)),
+    ):
+        parts = [(range(stop), ranks, workers), (range(stop, 5), ranks_then, workers_then)]
+        read = [
+            entry
+            for steps, world_size, count in parts
+            for rank in range(world_size)
+            for entry in keys(token_shards, steps, rank=rank, world_size=world_size, workers=count)
+        ]
+        assert sorted(read) == whole
 
 
 def test_a_batch_is_padded_on_the_right_with_the_fields_value(token_shards: Path) -> None:
-    plan = plan_over(token_shards)
-    config = DataConfig(path=token_shards, workers=0)
+    plan, config = plan_over(token_shards)
     batch = next(stream(plan, FIELDS, range(1), rank=0, world_size=1, config=config))
     semantic, lengths = batch.arrays["semantic"], batch.lengths["semantic"]
     assert semantic.dtype == torch.int64
@@ -65,8 +106,7 @@ def test_a_batch_is_padded_on_the_right_with_the_fields_value(token_shards: Path
 
 
 def test_users_can_put_webdataset_stages_into_the_stream(token_shards: Path) -> None:
-    plan = plan_over(token_shards)
-    config = DataConfig(path=token_shards, workers=0)
+    plan, config = plan_over(token_shards)
 
     def shift(sample: dict[str, object]) -> dict[str, object]:
         return {**sample, "phonemes.npy": sample["phonemes.npy"] * 0 + 7}  # type: ignore[operator]
@@ -85,42 +125,223 @@ def test_users_can_put_webdataset_stages_into_the_stream(token_shards: Path) -> 
     assert set(batch.arrays["phonemes"].unique().tolist()) <= {0, 7}
 
 
-def test_a_missing_folder_an_empty_index_and_a_lost_shard_are_one_sentence(
+def test_several_sources_are_one_stream(token_shards: Path, tmp_path: Path) -> None:
+    shutil.copytree(token_shards, tmp_path / "old")
+    sources = (
+        SourceConfig(path=str(token_shards), name="new"),
+        SourceConfig(path=f"{tmp_path}/old/"),
+    )
+    config = DataConfig(sources=sources, workers=0)
+    plan = open_plan(config, BATCH, seed=0)
+    steps = range(plan.step_at(1))
+    batches = list(stream(plan, FIELDS, steps, rank=0, world_size=1, config=config))
+    read = sorted(key for batch in batches for key in batch.keys)
+    own = Index.open(token_shards)
+    assert read == sorted(f"{name}/{own.key(n)}" for name in ("new", "old") for n in range(120))
+    for batch in batches:
+        places = {key: n for n, key in enumerate(batch.keys)}
+        for key in batch.keys:
+            other = ("old" if key.startswith("new") else "new") + key[3:]
+            if other in places:  # copies of one clip
+                assert torch.equal(
+                    batch.arrays["semantic"][places[key]], batch.arrays["semantic"][places[other]]
+                )
+
+
+def test_two_sources_of_one_name_are_refused(token_shards: Path) -> None:
+    twice = (SourceConfig(path=str(token_shards)), SourceConfig(path=str(token_shards)))
+    with pytest.raises(UserError, match="two are called shards; give each a name"):
+        open_plan(DataConfig(sources=twice), BATCH, 0)
+
+
+def test_a_missing_folder_an_empty_index_and_rubbish_are_one_sentence(
     token_shards: Path, tmp_path: Path
 ) -> None:
-    batch = BatchConfig(seconds=48, micro_seconds=12)
     with pytest.raises(UserError, match="gone is not there; pack a folder"):
-        open_plan(DataConfig(path=tmp_path / "gone"), batch, 0)
+        plan_over(tmp_path / "gone")
     with pytest.raises(UserError, match=r"holds no index\.arrow"):
-        open_plan(DataConfig(path=tmp_path), batch, 0)
+        plan_over(tmp_path)
     (tmp_path / "index.arrow").write_bytes(b"rubbish")
     with pytest.raises(UserError, match="is no index of ours"):
-        open_plan(DataConfig(path=tmp_path), batch, 0)
-    (tmp_path / "index.arrow").write_bytes((token_shards / "index.arrow").read_bytes())
-    with pytest.raises(UserError, match=r"shard-000000\.tar is in the index but not in the folder"):
-        open_plan(DataConfig(path=tmp_path), batch, 0)
-
-
-def test_a_shard_that_was_cut_off_is_refused_before_training(
-    token_shards: Path, tmp_path: Path
-) -> None:
-    for path in filter(Path.is_file, token_shards.iterdir()):
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    shard = tmp_path / "shard-000001.tar"
-    shard.write_bytes(shard.read_bytes()[:5000])
-    with pytest.raises(UserError, match=r"shard-000001\.tar has 5000 bytes but its clips end at"):
+        plan_over(tmp_path)
+    write_index(tmp_path, [], [], {})
+    with pytest.raises(UserError, match="lists no clips"):
         plan_over(tmp_path)
 
 
-def test_an_index_without_clips_is_refused(tmp_path: Path) -> None:
-    from shards.index import write_index
+def test_a_lost_shard_and_a_cut_one_are_refused_before_training(
+    token_shards: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(token_shards, tmp_path / "shards")
+    shard = folder / "shard-000001.tar"
+    shard.write_bytes(shard.read_bytes()[:5000])
+    with pytest.raises(UserError, match=r"shard-000001\.tar has 5000 bytes and not the \d+ that"):
+        refuse_damaged_shards(plan_over(folder)[0].corpus)
+    shard.unlink()
+    with pytest.raises(UserError, match=r"shard-000001\.tar is in the index but not in the folder"):
+        refuse_damaged_shards(plan_over(folder)[0].corpus)
 
-    write_index(tmp_path, [], {})
-    with pytest.raises(UserError, match="lists no clips"):
-        Index.open(tmp_path)
+
+@pytest.fixture
+def damaged(token_shards: Path, tmp_path: Path) -> tuple[Path, dict[str, str]]:
+    """Shards of which one is cut, one is gone and one has a flipped byte; lost clips by key."""
+    folder = shutil.copytree(token_shards, tmp_path / "damaged")
+    index = Index.open(token_shards)
+    cut, gone, flipped = (f"shard-{n:06d}.tar" for n in (1, 2, 3))
+    (folder / cut).write_bytes((folder / cut).read_bytes()[:20_000])
+    (folder / gone).unlink()
+    row = next(n for n in range(len(index)) if index.shard(n) == flipped)
+    members = index.members
+    place = int(members.starts[row + 1]) - 1
+    content = bytearray((folder / flipped).read_bytes())
+    content[int(members.offset[place]) + int(members.size[place]) - 1] ^= 1
+    (folder / flipped).write_bytes(bytes(content))
+    lost = {index.key(row): "is not what was packed: its checksum differs"}
+    for n in range(len(index)):
+        wanted = [
+            m
+            for m in range(members.starts[n], members.starts[n + 1])
+            if members.names[members.name[m]] != "json"
+        ]
+        end = int(members.offset[wanted[-1]] + members.size[wanted[-1]])
+        if index.shard(n) == gone:
+            lost[index.key(n)] = "is not in"
+        elif index.shard(n) == cut and end > 20_000:
+            lost[index.key(n)] = "ends at byte 20000"
+    return folder, lost
 
 
-def test_a_truncated_shard_is_named(tmp_path: Path) -> None:
-    (tmp_path / "a.tar").write_bytes(b"12345")
-    with pytest.raises(EOFError, match=r"a\.tar ends at byte 5, 9 were indexed"):
-        ShardReader(tmp_path).read("a.tar", 3, 6)
+def read_epoch(folder: Path, **options: object) -> Iterator[Batch]:
+    plan, config = plan_over(folder, **options)
+    return stream(plan, FIELDS, range(plan.step_at(1)), rank=0, world_size=1, config=config)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_clips_that_cannot_be_read_are_left_out_and_named(
+    damaged: tuple[Path, dict[str, str]], workers: int
+) -> None:
+    folder, lost = damaged
+    batches = list(read_epoch(folder, on_error="skip", workers=workers))
+    found = {failure.key: failure for batch in batches for failure in batch.failures}
+    assert found.keys() == lost.keys()
+    assert all(lost[key] in failure.reason for key, failure in found.items())
+    index = Index.open(folder)
+    whole = {index.key(row) for row in range(len(index))}
+    assert sorted(key for batch in batches for key in batch.keys) == sorted(whole - lost.keys())
+    for batch in batches:
+        assert len(batch.rows) == len(batch.keys)
+        assert batch.weight == (1.0 if batch.keys else 0.0)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_clip_that_cannot_be_read_stops_the_run_in_one_sentence(
+    damaged: tuple[Path, dict[str, str]], workers: int
+) -> None:
+    with pytest.raises(UserError, match=r"^data: clip \S+ of shard-\S+ cannot be read \(.*=skip$"):
+        list(read_epoch(damaged[0], workers=workers))
+
+
+def test_a_micro_batch_of_which_nothing_can_be_read_is_a_stand_in_without_weight(
+    token_shards: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(token_shards, tmp_path / "some")
+    shards = sorted(folder.glob("*.tar"))
+    for shard in shards[: len(shards) // 2]:
+        shard.unlink()
+    batches = list(read_epoch(folder, on_error="skip"))
+    empty = [batch for batch in batches if not batch.keys and batch.failures]
+    assert empty and all(batch.weight == 0 for batch in empty)
+    assert all(len(batch.arrays["semantic"]) == 1 for batch in empty)
+
+
+def test_a_hundred_unreadable_clips_in_a_row_stop_the_run(
+    token_shards: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(token_shards, tmp_path / "none")
+    for shard in folder.glob("*.tar"):
+        shard.unlink()
+    with pytest.raises(UserError, match="100 clips in a row cannot be read, the last one: clip"):
+        list(read_epoch(folder, on_error="skip"))
+
+
+@pytest.fixture(scope="module")
+def audio_shards(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, np.ndarray]]:
+    """Six FLAC clips of 22,050 Hz and a WAV in stereo of 44,100 Hz, and their samples."""
+    folder = tmp_path_factory.mktemp("audio")
+    chance = np.random.default_rng(0)
+    waves = {
+        f"f{n}": chance.uniform(-0.5, 0.5, 4000 + 500 * n).astype(np.float32) for n in range(6)
+    }
+    with webdataset.TarWriter(str(folder / "a.tar")) as tar:
+        for key, wave in waves.items():
+            data = io.BytesIO()
+            soundfile.write(data, wave, 22_050, format="FLAC", subtype="PCM_24")
+            tar.write(
+                {"__key__": key, "flac": data.getvalue(), "json": json.dumps({"key": key}).encode()}
+            )
+        stereo = np.stack([np.full(8820, 0.25), np.full(8820, 0.75)], axis=1).astype(np.float32)
+        data = io.BytesIO()
+        soundfile.write(data, stereo, 44_100, format="WAV", subtype="FLOAT")
+        tar.write({"__key__": "w", "wav": data.getvalue()})
+    waves["w"] = np.full(4410, 0.5, dtype=np.float32)
+    content = (folder / "a.tar").read_bytes()
+    rows = [
+        ClipRow(
+            key,
+            "a.tar",
+            places[0].offset,
+            0,
+            tuple(places),
+            len(waves[key]) / 22_050,
+            "",
+            "",
+            "",
+            {},
+            {},
+        )
+        for key, places in member_places(content).items()
+    ]
+    facts = ShardFacts("a.tar", len(rows), len(content), xxhash.xxh3_64_intdigest(content))
+    write_index(folder, rows, [facts], {})
+    return folder, waves
+
+
+def test_audio_of_any_format_arrives_mono_at_the_fields_rate(
+    audio_shards: tuple[Path, dict[str, np.ndarray]],
+) -> None:
+    folder, waves = audio_shards
+    config = DataConfig(path=str(folder), workers=1)
+    plan = open_plan(config, BatchConfig(seconds=1, micro_seconds=1), 0)
+    field = Field("audio", pad=0, dtype="float32", sample_rate=22_050)
+    seen = set()
+    for batch in stream(
+        plan, (field,), range(plan.step_at(1)), rank=0, world_size=1, config=config
+    ):
+        for key, wave, length in zip(
+            batch.keys, batch.arrays["audio"], batch.lengths["audio"], strict=True
+        ):
+            assert length == len(waves[key])
+            # resampling rings at both ends
+            inner = slice(200, int(length) - 200)
+            assert np.abs(wave[:length].numpy() - waves[key])[inner].max() < 1e-3
+            assert not wave[length:].any()
+            seen.add(key)
+    assert seen == waves.keys()
+
+
+def test_users_bring_their_own_decoders(token_shards: Path) -> None:
+    plan, config = plan_over(token_shards)
+    batch = next(
+        stream(
+            plan,
+            (Field("json", pad=-1, dtype="float32"),),
+            range(1),
+            rank=0,
+            world_size=1,
+            config=config,
+            decoders={"json": lambda data: np.array([json.loads(data)["seconds"]])},
+        )
+    )
+    assert batch.arrays["json"][:, 0].tolist() == pytest.approx(
+        plan.corpus.seconds(batch.rows).tolist(), abs=1e-3
+    )

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from shards import fields
+from shards.corpus import Corpus
 from shards.errors import UserError
 from shards.index import Index
 from shards.section import Section
@@ -58,14 +59,18 @@ class S1Config(Section):
             fields.Field("bert.npy", pad=0, dtype="float32", required=False),
         )
 
-    def targets(self, index: Index, rows: npt.NDArray[np.int64]) -> int:
+    def targets(self, corpus: Corpus, rows: npt.NDArray[np.int64]) -> int:
         """Semantic tokens of the clips, and an EOS each."""
         per_clip = 1 if self.alignment == "first_token" else 0
-        return int(index.lengths("semantic")[rows].sum()) + per_clip * len(rows)
+        return int(corpus.gather("semantic", rows).sum()) + per_clip * len(rows)
 
-    def check(self, index: Index) -> None:
+    def check(self, corpus: Corpus) -> None:
         """UserError if the shards lack a member or hold ids beyond the vocabularies."""
-        fields.require(index, self.fields(), self.name)
+        fields.require(corpus, self.fields(), self.name)
+        for source in corpus.sources:
+            self._check_ids(source.index)
+
+    def _check_ids(self, index: Index) -> None:
         largest = index.about["largest"]
         for member, key, needed in (
             ("phonemes", "phoneme_vocab_size", largest["phonemes"] + 1),

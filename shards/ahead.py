@@ -1,0 +1,79 @@
+"""Batches brought to the device ahead of time, so that training waits for neither."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from queue import Full, Queue
+from typing import TypeVar
+
+import torch
+
+from shards.collate import Batch
+
+_Taken = TypeVar("_Taken")
+_Given = TypeVar("_Given")
+LOOK_SECONDS = 1.0
+
+
+def on_device(batches: Iterator[Batch], device: torch.device, depth: int) -> Iterator[Batch]:
+    """``batches`` on ``device``, up to ``depth`` of them copied before they are asked for.
+
+    On CUDA a thread copies them on a stream of its own beside the computation.
+    """
+    if device.type != "cuda":
+        yield from (batch.to(device) for batch in batches)
+        return
+    beside = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+    def copy(batch: Batch) -> tuple[Batch, torch.cuda.Event]:
+        with torch.cuda.stream(beside):
+            copied = batch.to(device)
+            return copied, beside.record_event()
+
+    for batch, done in ahead(batches, copy, depth):
+        computing = torch.cuda.current_stream(device)
+        computing.wait_event(done)
+        for tensor in batch.tensors():
+            tensor.record_stream(computing)  # its memory was given out on the other stream
+        yield batch
+
+
+def ahead(
+    items: Iterable[_Taken], prepare: Callable[[_Taken], _Given], depth: int
+) -> Iterator[_Given]:
+    """``prepare(item)`` for each item, in order, ``depth`` of them made in a thread beforehand.
+
+    What the thread meets is raised here, in its turn; closing the iterator ends the thread.
+    """
+    queue: Queue[tuple[_Given | None, BaseException | None]] = Queue(maxsize=depth)
+    ended = threading.Event()
+
+    def put(given: _Given | None, error: BaseException | None) -> None:
+        while not ended.is_set():
+            with suppress(Full):
+                queue.put((given, error), timeout=LOOK_SECONDS)
+                return
+
+    def work() -> None:
+        try:
+            for item in items:
+                put(prepare(item), None)
+                if ended.is_set():
+                    return
+            put(None, StopIteration())
+        except BaseException as error:
+            put(None, error)
+
+    threading.Thread(target=work, daemon=True, name="batches ahead").start()
+    try:
+        while True:
+            given, error = queue.get()
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+            yield given  # type: ignore[misc]
+    finally:
+        ended.set()

@@ -1,0 +1,304 @@
+"""Clips by row: their bytes from the shards, checked against the index, decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import soxr
+from xxhash import xxh3_64_intdigest
+
+from shards.corpus import Corpus, Rows
+from shards.decode import (
+    AUDIO,
+    CANNOT_DECODE,
+    DECODERS,
+    Column,
+    Decoder,
+    Ragged,
+    decode_npy,
+    decode_npy_column,
+)
+from shards.fields import Field
+from shards.index import Index
+from shards.stores import Span, Store
+from shards.stores.local import LocalStore
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A clip that could not be read."""
+
+    shard: str
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Clips:
+    """Clips that were read, member by member, and those that could not be.
+
+    Clip n has key ``keys[n]``, corpus row ``rows[n]``, shard ``shards[n]``, and ``members`` hold
+    its decoded members.
+    """
+
+    keys: list[str]
+    rows: list[int]
+    shards: list[str]
+    members: dict[str, Column]
+    failures: list[Failure]
+
+
+class ClipReader:
+    """Reads the members that ``fields`` ask for, with one request a clip."""
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        stores: Sequence[Store],
+        fields: Sequence[Field],
+        decoders: Mapping[str, Decoder] | None = None,
+    ) -> None:
+        self.corpus = corpus
+        self._sources = [
+            _SourceReader(
+                source.index,
+                store,
+                fields,
+                {**DECODERS, **(decoders or {})},
+                corpus.key_prefix(source),
+            )
+            for source, store in zip(corpus.sources, stores, strict=True)
+        ]
+
+    @property
+    def far(self) -> bool:
+        """Whether some store gains from being told what comes next."""
+        return not all(isinstance(source.store, LocalStore) for source in self._sources)
+
+    def read(self, rows: Rows) -> Clips:
+        """The clips at ``rows``, in order; one that cannot be read does not stop the others."""
+        if len(self._sources) == 1:
+            return self._sources[0].read(rows, rows.tolist())
+        parts = [
+            self._sources[number].read(local, rows[places].tolist())
+            for number, places, local in self._split(rows)
+        ]
+        return in_order(joined(parts), rows)
+
+    def expect(self, rows: Rows) -> None:
+        """Tell the stores which shards will be read soon."""
+        for number, _, local in self._split(rows):
+            self._sources[number].expect(local)
+
+    def _split(self, rows: Rows) -> Iterator[tuple[int, Rows, Rows]]:
+        bases = self.corpus.row_bases
+        numbers = np.searchsorted(bases, rows, side="right") - 1
+        for number in np.unique(numbers).tolist():
+            places = np.flatnonzero(numbers == number)
+            yield number, places, rows[places] - bases[number]
+
+
+@dataclass(frozen=True)
+class _Member:
+    """One member of those clips that have it: which clips, and where in each clip's span."""
+
+    name: str
+    clips: list[int]
+    starts: list[int]
+    ends: list[int]
+    checksums: list[int]
+
+
+class _UnreadableError(Exception):
+    """Why a clip among those asked for cannot be had."""
+
+
+class _SourceReader:
+    """Reads clips of one index; ``prefix`` stands before their keys."""
+
+    def __init__(
+        self,
+        index: Index,
+        store: Store,
+        fields: Sequence[Field],
+        decoders: Mapping[str, Decoder],
+        prefix: str,
+    ) -> None:
+        self.index, self.store, self._decoders, self.prefix = index, store, decoders, prefix
+        self._fields = {field.member: field for field in fields}
+        self._shard_name = lru_cache(maxsize=4096)(self._read_shard_name)
+
+    def read(self, local: Rows, rows: list[int]) -> Clips:
+        try:
+            return self._read(local, rows)
+        except _UnreadableError:  # one of them; each alone tells which
+            return joined(
+                [self._alone(local[n : n + 1], rows[n : n + 1]) for n in range(len(rows))]
+            )
+
+    def _alone(self, local: Rows, rows: list[int]) -> Clips:
+        try:
+            return self._read(local, rows)
+        except _UnreadableError as reason:
+            shard = int(self.index.shard_starts.searchsorted(local[0], side="right")) - 1
+            key = self.prefix + self.index.key(int(local[0]))
+            nothing: dict[str, Column] = {name: [] for name in self._fields}
+            failure = Failure(self._shard_name(shard), key, str(reason))
+            return Clips([], [], [], nothing, [failure])
+
+    def _read(self, local: Rows, rows: list[int]) -> Clips:
+        spans, members = self._locate(local)
+        found = self.store.fetch(spans)
+        for data in found:
+            if not isinstance(data, bytes):
+                raise _UnreadableError(data.reason)
+        columns: dict[str, Column] = {name: [None] * len(rows) for name in self._fields}
+        for member in members:
+            column = self._decoded(member, cast("list[bytes]", found))
+            if len(member.clips) == len(rows):
+                columns[self._treatment[member.name].field] = column
+            else:
+                _fill(columns[self._treatment[member.name].field], member.clips, column)
+        keys = [self.prefix + key for key in self.index.keys(local)]
+        return Clips(keys, rows, [span[0] for span in spans], columns, [])
+
+    def _decoded(self, member: _Member, found: list[bytes]) -> Column:
+        places = zip(member.clips, member.starts, member.ends, strict=True)
+        parts = [found[clip][start:end] for clip, start, end in places]
+        if list(map(xxh3_64_intdigest, parts)) != member.checksums:
+            raise _UnreadableError(f"{member.name} is not what was packed: its checksum differs")
+        treatment = self._treatment[member.name]
+        try:
+            if treatment.decoder is decode_npy:
+                return decode_npy_column(parts)
+            return [treatment.decoder(part) for part in parts]
+        except CANNOT_DECODE as error:
+            raise _UnreadableError(f"{member.name} cannot be decoded: {error}") from error
+
+    def expect(self, local: Rows) -> None:
+        shards = np.searchsorted(self.index.shard_starts, local, side="right") - 1
+        self.store.expect([self._shard_name(shard) for shard in np.unique(shards).tolist()])
+
+    @cached_property
+    def _treatment(self) -> dict[str, _Treatment]:
+        """What becomes of the members that are asked for, by name."""
+        treated = {name: self._treat(name) for name in self.index.members.names}
+        return {name: treatment for name, treatment in treated.items() if treatment}
+
+    def _treat(self, member: str) -> _Treatment | None:
+        decoder = self._decoders.get(member.rpartition(".")[2], bytes)
+        if member in self._fields:
+            return _Treatment(member, decoder)
+        if "audio" in self._fields and member in AUDIO:
+            rate = self._fields["audio"].sample_rate
+            return _Treatment("audio", partial(_samples_at, rate, decoder))
+        return None
+
+    @cached_property
+    def _wanted(self) -> npt.NDArray[np.bool_]:
+        return np.array([name in self._treatment for name in self.index.members.names])
+
+    def _locate(self, local: Rows) -> tuple[list[Span], list[_Member]]:
+        """One span a clip that holds all of its wanted members, and the members in them."""
+        table = self.index.members
+        starts = table.starts[local]
+        counts = table.starts[local + 1] - starts
+        clip = np.arange(len(local)).repeat(counts)
+        places = np.arange(len(clip)) + (starts - (counts.cumsum() - counts)).repeat(counts)
+        kept = self._wanted[table.name[places]]
+        clip, places = clip[kept], places[kept]
+        begin, codes = table.offset[places], table.name[places]
+        end = begin + table.size[places]
+        # Members lie in the order of the shard: a clip's span is from its first to its last one.
+        low, high = (np.zeros(len(local), dtype=np.int64) for _ in range(2))
+        high[clip], low[clip[::-1]] = end, begin[::-1]
+        shards = self.index.shard_starts.searchsorted(local, side="right").tolist()
+        names = [self._shard_name(shard - 1) for shard in shards]
+        spans = list(zip(names, low.tolist(), (high - low).tolist(), strict=True))
+        begin, end, checksums = begin - low[clip], end - low[clip], table.checksum[places]
+        members = []
+        for code in np.flatnonzero(np.bincount(codes)).tolist():
+            own = codes == code
+            columns = [part[own].tolist() for part in (clip, begin, end, checksums)]
+            members.append(_Member(table.names[code], *columns))
+        return spans, members
+
+    def _read_shard_name(self, shard: int) -> str:
+        return str(self.index.shards.column("name")[shard].as_py())
+
+
+@dataclass(frozen=True)
+class _Treatment:
+    """The field that a member is for and how it is decoded."""
+
+    field: str
+    decoder: Decoder
+
+
+def _fill(column: Column, clips: list[int], values: Column) -> None:
+    """Put the values of some clips into a list that has a place for each clip."""
+    assert isinstance(column, list)
+    for clip, value in zip(clips, listed(values), strict=True):
+        column[clip] = value
+
+
+def listed(column: Column) -> list[Any]:
+    """A column's values, one for each clip."""
+    return column.arrays() if isinstance(column, Ragged) else column
+
+
+def first_of(clips: Clips) -> Clips:
+    """The first clip alone."""
+    return Clips(
+        clips.keys[:1],
+        clips.rows[:1],
+        clips.shards[:1],
+        {name: listed(column)[:1] for name, column in clips.members.items()},
+        [],
+    )
+
+
+def joined(parts: Sequence[Clips]) -> Clips:
+    """Clips of several sources together."""
+    return Clips(
+        keys=[key for part in parts for key in part.keys],
+        rows=[row for part in parts for row in part.rows],
+        shards=[shard for part in parts for shard in part.shards],
+        members={
+            name: [value for part in parts for value in listed(part.members[name])]
+            for name in parts[0].members
+        },
+        failures=[failure for part in parts for failure in part.failures],
+    )
+
+
+def in_order(clips: Clips, rows: Rows) -> Clips:
+    """The clips in the order of ``rows``, of which some may be missing, and some be twice."""
+    place: dict[int, list[int]] = {}
+    for number, row in enumerate(clips.rows):
+        place.setdefault(row, []).append(number)
+    order = [place[row].pop(0) for row in rows.tolist() if place.get(row)]
+
+    def ordered(values: list[Any]) -> list[Any]:
+        return [values[number] for number in order]
+
+    return Clips(
+        ordered(clips.keys),
+        ordered(clips.rows),
+        ordered(clips.shards),
+        {name: ordered(listed(column)) for name, column in clips.members.items()},
+        clips.failures,
+    )
+
+
+def _samples_at(rate: int | None, decoder: Decoder, data: bytes) -> npt.NDArray[np.float32]:
+    """Audio samples, resampled to ``rate`` unless that is None."""
+    samples, own = decoder(data)
+    if rate in (None, own):
+        return cast("npt.NDArray[np.float32]", samples)
+    return cast("npt.NDArray[np.float32]", soxr.resample(samples, own, rate))

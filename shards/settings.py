@@ -1,0 +1,139 @@
+"""Reading YAML and key=value overrides into validated sections, with every wrong key named."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+from yaml import YAMLError
+
+from shards.errors import UserError
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def load(model: type[_Model], path: Path, overrides: Sequence[str] = ()) -> _Model:
+    """Read ``path``, apply ``key.sub=value`` overrides, resolve interpolation, validate.
+
+    A model that ignores unknown keys sees its own sections only. UserError names the file (or the
+    command line), the key and the nearest valid name.
+    """
+    for override in overrides:
+        if "=" not in override.lstrip("="):
+            raise UserError(f"command line: {override!r} is not an override; write key.sub=value")
+    try:
+        file = OmegaConf.load(path)
+        if not OmegaConf.is_dict(file):
+            raise UserError(f"{path}: it is a list; write sections such as run: and data:")
+        merged = _resolved(OmegaConf.merge(file, _typed(overrides)), model)
+    except OSError as error:
+        raise UserError(
+            f"{path}: {error.strerror or 'cannot be read'}; name a YAML file"
+        ) from error
+    except MissingMandatoryValue as error:
+        raise UserError(_missing(path, str(error.full_key))) from error
+    except (OmegaConfBaseException, YAMLError, ValueError) as error:
+        raise UserError(f"{path}: {_one_line(error)}; mend the YAML there") from error
+    try:
+        return model.model_validate(merged)
+    except ValidationError as error:
+        raise UserError(_explain(model, _first(error), path, overrides)) from error
+
+
+def _resolved(both: Any, model: type[BaseModel]) -> dict[str, Any]:
+    ignoring = model.model_config.get("extra") == "ignore"
+    sections = [key for key in both if not ignoring or key in model.model_fields]
+    return {
+        key: OmegaConf.to_container(both[key], resolve=True, throw_on_missing=True)
+        if OmegaConf.is_config(both._get_node(key))
+        else both[key]
+        for key in sections
+    }
+
+
+def _typed(overrides: Sequence[str]) -> DictConfig:
+    try:
+        return OmegaConf.from_dotlist(list(overrides))
+    except (OmegaConfBaseException, YAMLError, ValueError) as error:
+        raise UserError(
+            f"command line: {' '.join(overrides)}: {_one_line(error)}; write key.sub=value"
+        ) from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _first(error: ValidationError) -> ErrorDetails:
+    # A misspelt key is often also a missing one: the spelling is what to mend.
+    return min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
+
+
+def _missing(path: Path, key: str) -> str:
+    return f"{path}: {key} is missing; set it there or add {key}=VALUE"
+
+
+def _explain(
+    model: type[BaseModel], error: ErrorDetails, path: Path, overrides: Sequence[str]
+) -> str:
+    key = ".".join(str(part) for part in error["loc"])
+    said = any(override.startswith((f"{key}=", f"{key}.")) for override in overrides)
+    where = "command line" if said else str(path)
+    if error["type"] == "extra_forbidden":
+        return f"{where}: unknown key {key}; {_nearest(model, error['loc'])}"
+    if error["type"] == "missing":
+        return _missing(path, key)
+    if error["type"] == "string_pattern_mismatch":
+        return f"{where}: {key}={error['input']!r}: use letters, digits, '.', '_' and '-' only"
+    if error["type"] in {"model_type", "model_attributes_type"}:
+        return f"{where}: {key}={error['input']!r}: it is a section; write {key}.NAME=value"
+    message = error["msg"].removeprefix("Value error, ")
+    value = "" if isinstance(error["input"], dict) else f"={error['input']!r}"
+    return f"{where}: {key}{value}: {message[0].lower()}{message[1:]}"
+
+
+def _nearest(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
+    section, known = "", _keys(model, location[:-1])
+    if len(location) > 1:
+        section = ".".join(map(str, location[:-1])) + "."
+    close = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean {section}{close[0]}?"
+    everywhere = list(_all_keys(model))
+    close = [key for key in everywhere if key.rsplit(".", 1)[-1] == location[-1]]
+    if close:
+        return f"did you mean {close[0]}?"
+    return f"valid here: {', '.join(section + key for key in known)}"
+
+
+def _keys(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:
+    for part in location:
+        if isinstance(part, int):  # an item of a list of sections
+            continue
+        inner = _section(model.model_fields[part].annotation)
+        if inner is None:
+            return []
+        model = inner
+    return list(model.model_fields)
+
+
+def _all_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        yield prefix + name
+        inner = _section(field.annotation)
+        if inner is not None:
+            yield from _all_keys(inner, f"{prefix}{name}.")
+
+
+def _section(annotation: Any) -> type[BaseModel] | None:
+    """The section that a field holds, be it alone, optional or in a list."""
+    for candidate in (annotation, *get_args(annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return None

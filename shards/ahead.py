@@ -1,9 +1,11 @@
-"""Batches brought to the device ahead of time, so that training waits for neither."""
+"""Work done before it is asked for: reading in threads, and copies to the device."""
 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from queue import Full, Queue
 from typing import TypeVar
@@ -77,3 +79,20 @@ def ahead(
             yield given  # type: ignore[misc]
     finally:
         ended.set()
+
+
+def in_threads(
+    work: Callable[[_Taken], _Given], items: Iterable[_Taken], threads: int, *, ahead: int
+) -> Iterator[_Given]:
+    """``work(item)`` for each item, in order, done by ``threads`` threads, ``ahead`` each early."""
+    waiting: deque[Future[_Given]] = deque()
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="reading")
+    try:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > threads * ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)

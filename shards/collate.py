@@ -12,14 +12,13 @@ import numpy.typing as npt
 import torch
 
 from shards.corpus import Rows
-from shards.decode import Ragged
+from shards.decode import Padded, Ragged
 from shards.fields import Field
 from shards.plan import MicroBatch
 from shards.reading import Clips, Failure, listed
+from shards.room import COPIED_BYTES, room
 
 Sample = dict[str, Any]
-
-COPIED_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -130,10 +129,13 @@ class Collate:
         clips, arrays, lengths = intake.clips, {}, {}
         for field in self.fields:
             column = clips.members[field.member]
-            if isinstance(column, Ragged):
+            if isinstance(column, Padded) and (field.dtype, field.pad) == ("float32", 0):
+                arrays[field.name] = column.array
+                lengths[field.name] = torch.from_numpy(column.lengths)
+            elif isinstance(column, Ragged):
                 arrays[field.name], lengths[field.name] = pad_ragged(column, field)
-            elif any(array is not None for array in column):
-                arrays[field.name], lengths[field.name] = pad(column, field)
+            elif any(array is not None for array in listed(column)):
+                arrays[field.name], lengths[field.name] = pad(listed(column), field)
         return Batch(
             step=intake.micro.step,
             index=intake.micro.index,
@@ -148,11 +150,12 @@ class Collate:
 def pad_ragged(column: Ragged, field: Field) -> tuple[torch.Tensor, torch.Tensor]:
     """Right-pad arrays [length] that lie end to end."""
     lengths, flat, start = column.lengths.tolist(), column.flat, 0
-    padded = np.full((len(lengths), max(lengths)), field.pad, dtype=field.dtype)
-    for line, length in zip(padded, lengths, strict=True):
+    padded = room((len(lengths), max(lengths)), field.dtype)
+    for line, length in zip(padded.numpy(), lengths, strict=True):
         line[:length] = flat[start : start + length]
+        line[length:] = field.pad
         start += length
-    return torch.from_numpy(padded), torch.from_numpy(column.lengths)
+    return padded, torch.from_numpy(column.lengths)
 
 
 def pad(
@@ -162,8 +165,9 @@ def pad(
     present = next(column for column in columns if column is not None)
     lengths = [0 if column is None else column.shape[-1] for column in columns]
     shape = (len(columns), *present.shape[:-1], max(lengths))
-    padded = np.full(shape, field.pad, dtype=field.dtype)
-    for line, length, column in zip(padded, lengths, columns, strict=True):
+    padded = room(shape, field.dtype)
+    for line, length, column in zip(padded.numpy(), lengths, columns, strict=True):
         if column is not None:
             line[..., :length] = column
-    return torch.from_numpy(padded), torch.from_numpy(np.array(lengths))
+        line[..., length:] = field.pad
+    return padded, torch.from_numpy(np.array(lengths))

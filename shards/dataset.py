@@ -38,6 +38,13 @@ class DataConfig(Section):
         default=(), description="instead of path: several folders, each with its repeat"
     )
     workers: int = Field(default=2, ge=0, le=64, description="loader processes per rank")
+    threads: int = Field(
+        default=0,
+        ge=0,
+        le=64,
+        description="threads that read and decode in each loader process; with workers=0 in the "
+        "rank itself, which spares audio the way between processes",
+    )
     prefetch: int = Field(default=4, ge=1, description="micro-batches each worker reads ahead")
     min_seconds: float = Field(default=0.0, ge=0, description="leave shorter clips out")
     max_seconds: float | None = Field(default=None, gt=0, description="leave longer clips out")

@@ -6,6 +6,8 @@ import ctypes
 import signal
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
+_LARGE = 1 << 29
 
 
 def die_with_parent() -> None:
@@ -15,3 +17,15 @@ def die_with_parent() -> None:
     as those of its next start.
     """
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def keep_freed_memory() -> None:
+    """Have this process reuse the memory of large arrays that it has freed (glibc).
+
+    It would give it back to the kernel and get it again for the next array, zeroed page by page:
+    a tenth of the time of decoding audio.
+    """
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):
+        library.mallopt(_M_MMAP_THRESHOLD, _LARGE)
+        library.mallopt(_M_TRIM_THRESHOLD, _LARGE)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
-import soxr
 from xxhash import xxh3_64_intdigest
 
 from shards.corpus import Corpus, Rows
@@ -19,7 +18,8 @@ from shards.decode import (
     DECODERS,
     Column,
     Decoder,
-    Ragged,
+    decode_audio,
+    decode_audio_column,
     decode_npy,
     decode_npy_column,
 )
@@ -51,6 +51,26 @@ class Clips:
     shards: list[str]
     members: dict[str, Column]
     failures: list[Failure]
+
+    def split(self, counts: Sequence[int]) -> Iterator[Clips]:
+        """The first ``counts[0]`` clips, the next ``counts[1]``, ...; only where none failed."""
+        columns = [_parts(column, counts) for column in self.members.values()]
+        first = 0
+        for count, *parts in zip(counts, *columns, strict=True):
+            own = slice(first, first + count)
+            members = dict(zip(self.members, parts, strict=True))
+            yield Clips(self.keys[own], self.rows[own], self.shards[own], members, [])
+            first += count
+
+
+def _parts(column: Column, counts: Sequence[int]) -> Iterator[Column]:
+    if not isinstance(column, list):
+        yield from column.split(counts)
+        return
+    first = 0
+    for count in counts:
+        yield column[first : first + count]
+        first += count
 
 
 class ClipReader:
@@ -172,11 +192,8 @@ class _SourceReader:
         parts = [found[clip][start:end] for clip, start, end in places]
         if list(map(xxh3_64_intdigest, parts)) != member.checksums:
             raise _UnreadableError(f"{member.name} is not what was packed: its checksum differs")
-        treatment = self._treatment[member.name]
         try:
-            if treatment.decoder is decode_npy:
-                return decode_npy_column(parts)
-            return [treatment.decoder(part) for part in parts]
+            return self._treatment[member.name].decode(parts)
         except CANNOT_DECODE as error:
             raise _UnreadableError(f"{member.name} cannot be decoded: {error}") from error
 
@@ -193,10 +210,13 @@ class _SourceReader:
     def _treat(self, member: str) -> _Treatment | None:
         decoder = self._decoders.get(member.rpartition(".")[2], bytes)
         if member in self._fields:
-            return _Treatment(member, decoder)
+            whole = decode_npy_column if decoder is decode_npy else decoder_of_each(decoder)
+            return _Treatment(member, whole)
         if "audio" in self._fields and member in AUDIO:
             rate = self._fields["audio"].sample_rate
-            return _Treatment("audio", partial(_samples_at, rate, decoder))
+            if decoder is decode_audio:
+                return _Treatment("audio", partial(decode_audio_column, rate=rate))
+            return _Treatment("audio", decoder_of_each(decoder))
         return None
 
     @cached_property
@@ -234,10 +254,15 @@ class _SourceReader:
 
 @dataclass(frozen=True)
 class _Treatment:
-    """The field that a member is for and how it is decoded."""
+    """The field that a member is for and how many of it are decoded."""
 
     field: str
-    decoder: Decoder
+    decode: Callable[[Sequence[bytes]], Column]
+
+
+def decoder_of_each(decoder: Decoder) -> Callable[[Sequence[bytes]], Column]:
+    """Decodes many members by a decoder of one."""
+    return lambda files: [decoder(file) for file in files]
 
 
 def _fill(column: Column, clips: list[int], values: Column) -> None:
@@ -249,7 +274,7 @@ def _fill(column: Column, clips: list[int], values: Column) -> None:
 
 def listed(column: Column) -> list[Any]:
     """A column's values, one for each clip."""
-    return column.arrays() if isinstance(column, Ragged) else column
+    return column if isinstance(column, list) else column.arrays()
 
 
 def first_of(clips: Clips) -> Clips:
@@ -294,11 +319,3 @@ def in_order(clips: Clips, rows: Rows) -> Clips:
         {name: ordered(listed(column)) for name, column in clips.members.items()},
         clips.failures,
     )
-
-
-def _samples_at(rate: int | None, decoder: Decoder, data: bytes) -> npt.NDArray[np.float32]:
-    """Audio samples, resampled to ``rate`` unless that is None."""
-    samples, own = decoder(data)
-    if rate in (None, own):
-        return cast("npt.NDArray[np.float32]", samples)
-    return cast("npt.NDArray[np.float32]", soxr.resample(samples, own, rate))

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import webdataset
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from shards.ahead import in_threads
 from shards.collate import Batch, Collate, Intake, expand, regroup
 from shards.dataset import DataConfig, open_stores
 from shards.decode import Decoder
 from shards.errors import UserError
 from shards.fields import Field
 from shards.plan import MicroBatch, Plan, StepPlan
-from shards.processes import die_with_parent
+from shards.processes import die_with_parent, keep_freed_memory
 from shards.reading import ClipReader, Clips, first_of
 
 Stage = Callable[..., Any]
 FAILURES_IN_A_ROW = 100
+TOGETHER = 16
+TOGETHER_BYTES = 1 << 20
+"""At most so many micro-batches and bytes are read at once."""
 AHEAD = 16
 """Micro-batches whose shards a store is told of before they are read."""
 
@@ -37,15 +43,17 @@ class PlanSource:
     def __init__(
         self,
         plan: Plan,
-        reader: ClipReader,
+        reader: Callable[[], ClipReader],
         steps: range,
+        config: DataConfig,
         *,
         rank: int = 0,
         world_size: int = 1,
-        on_error: str = "stop",
     ) -> None:
-        self.plan, self.reader, self.steps = plan, reader, steps
-        self.rank, self.world_size, self.on_error = rank, world_size, on_error
+        """``reader`` makes one for each thread that reads."""
+        self.plan, self.steps, self.config = plan, steps, config
+        self.rank, self.world_size = rank, world_size
+        self._make_reader, self._own = reader, threading.local()
         self._in_a_row = 0
         self._spare: Clips | None = None
 
@@ -53,8 +61,49 @@ class PlanSource:
         worker = get_worker_info()
         mine, of = (worker.id, worker.num_workers) if worker else (0, 1)
         numbers = islice(self._micro_batches(), mine, None, of)
-        micro_batches = (self.plan.micro_batch(step, index) for step, index in numbers)
-        return map(self.read, self._announced(micro_batches) if self.reader.far else micro_batches)
+        planned = (self.plan.micro_batch(step, index) for step, index in numbers)
+        groups = self._small_groups(self._announced(planned) if self.reader.far else planned)
+        if self.config.threads:
+            keep_freed_memory()
+            read = in_threads(
+                self._read_together, groups, self.config.threads, ahead=self.config.prefetch
+            )
+        else:
+            read = map(self._read_together, groups)
+        for intakes in read:
+            yield from intakes
+
+    @property
+    def reader(self) -> ClipReader:
+        """This thread's reader."""
+        if not hasattr(self._own, "reader"):
+            self._own.reader = self._make_reader()
+        reader: ClipReader = self._own.reader
+        return reader
+
+    def _small_groups(self, micro_batches: Iterable[MicroBatch]) -> Iterator[list[MicroBatch]]:
+        """Micro-batches of a few bytes are read together: the cost is mostly per request."""
+        group: list[MicroBatch] = []
+        held = 0.0
+        for micro in micro_batches:
+            size = float(self.plan.corpus.gather("size", micro.rows).sum())
+            if group and (held + size > TOGETHER_BYTES or len(group) == TOGETHER):
+                yield group
+                group, held = [], 0.0
+            group.append(micro)
+            held += size
+        if group:
+            yield group
+
+    def _read_together(self, group: list[MicroBatch]) -> list[Intake]:
+        clips = self.reader.read(np.concatenate([micro.rows for micro in group]))
+        if clips.failures:
+            return [self.read(micro) for micro in group]
+        self._in_a_row, self._spare = 0, clips
+        parts = clips.split([len(micro.rows) for micro in group])
+        return [
+            Intake(micro, micro.counted, part) for micro, part in zip(group, parts, strict=True)
+        ]
 
     def read(self, micro: MicroBatch) -> Intake:
         """The clips of a micro-batch that can be read; a stand-in where there is none.
@@ -88,7 +137,7 @@ class PlanSource:
         """Stop at the first failure, or (on_error=skip) when there are too many in a row."""
         last = clips.failures[-1]
         what = f"clip {last.key} of {last.shard} cannot be read ({last.reason})"
-        if self.on_error == "stop":
+        if self.config.on_error == "stop":
             raise UserError(
                 f"data: {what}; mend the shard, or leave such clips out with data.on_error=skip"
             )
@@ -150,9 +199,13 @@ def stream(
     ``webdataset.map(augment)``; ``decoders`` turn a member's bytes into what stages see, by
     extension. UserError, when it is their turn, for clips that cannot be read.
     """
-    reader = ClipReader(plan.corpus, open_stores(plan.corpus, config.cache), fields, decoders)
     source = PlanSource(
-        plan, reader, steps, rank=rank, world_size=world_size, on_error=config.on_error
+        plan,
+        lambda: ClipReader(plan.corpus, open_stores(plan.corpus, config.cache), fields, decoders),
+        steps,
+        config,
+        rank=rank,
+        world_size=world_size,
     )
     between = (expand, *stages, regroup) if stages else ()
     pipeline = webdataset.DataPipeline(source, *between, Collate(fields))
@@ -176,6 +229,7 @@ def _unguarded(batches: Iterable[Batch | _Stopped]) -> Iterator[Batch]:
 
 def _follow_the_rank(_worker: int) -> None:
     die_with_parent()
+    keep_freed_memory()
     # SLURM and terminals signal every process: the rank decides, and still needs its data.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
@@ -184,5 +238,5 @@ def _follow_the_rank(_worker: int) -> None:
 def read_batch(plan: Plan, fields: Sequence[Field], micro: MicroBatch, config: DataConfig) -> Batch:
     """One micro-batch read at once, outside the stream."""
     reader = ClipReader(plan.corpus, open_stores(plan.corpus, config.cache), fields)
-    source = PlanSource(plan, reader, range(0), on_error=config.on_error)
+    source = PlanSource(plan, lambda: reader, range(0), config)
     return Collate(fields).batch(source.read(micro))

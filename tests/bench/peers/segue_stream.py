@@ -33,7 +33,12 @@ def prepare(shards: Path, job: Job) -> None:
 
 def deliver(job: Job) -> Iterator[Batch]:
     """Micro-batches of whole epochs, in the plan's order."""
-    config = DataConfig(path=str(job.folder / "shards"), workers=job.workers)
+    # Audio is decoded by as many threads as the others have worker processes.
+    threads = {"audio": job.workers, "tokens": 0}[job.kind]
+    workers = job.workers - threads
+    config = DataConfig(
+        path=str(job.folder / "shards"), workers=workers, threads=threads, prefetch=2
+    )
     budget = BatchConfig(seconds=MICRO_BATCHES * job.micro_seconds, micro_seconds=job.micro_seconds)
     plan = open_plan(config, budget, seed=0)
     steps = range(plan.step_at(job.epochs))

@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PEERS := .bench/peers
 
-.PHONY: quickstart test test-slow lint bench clean
+.PHONY: quickstart test test-slow lint bench-data bench-startup clean
 
 $(STAMP): setup.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -25,8 +26,19 @@ lint: $(STAMP)  ## ruff, and mypy in strict mode on our own packages
 	$(BIN)/ruff format --config .ci/ruff.toml --check .
 	$(BIN)/mypy --config-file .ci/mypy.ini
 
-bench: $(STAMP)  ## the stream against plain webdataset, on the quickstart's shards
-	$(BIN)/python tests/bench/stream.py quickstart/shards
+# The peers need other versions of our packages.
+$(PEERS)/.installed: tests/bench/peers/requirements.txt
+	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+bench-data: $(STAMP) $(PEERS)/.installed  ## the stream against its peers: 15 minutes, 2 GB
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	$(BIN)/python tests/bench/data.py build/bench
+	$(BIN)/python tests/bench/padding.py
+
+bench-startup: $(STAMP)  ## the first micro-batch of corpora of up to 100 million clips: 20 GB
+	$(BIN)/python tests/bench/startup.py build/bench
 
 clean:
-	rm -rf $(VENV) quickstart build *.egg-info
+	rm -rf $(VENV) .bench quickstart build *.egg-info

@@ -53,13 +53,13 @@ class Corpus:
     def gather(self, name: str, rows: Rows) -> npt.NDArray[np.float64]:
         """The index column ``name`` (seconds or a length) at ``rows``, float64 [rows]."""
         if len(self.sources) == 1:
-            return self.sources[0].index.numbers(name)[rows].astype(np.float64)
+            return self.sources[0].index.column(name).take(rows).astype(np.float64)
         found = np.empty(len(rows))
         numbers = np.searchsorted(self.row_bases, rows, side="right") - 1
         for number in np.unique(numbers):
             mine = numbers == number
             local = rows[mine] - self.row_bases[number]
-            found[mine] = self.sources[number].index.numbers(name)[local]
+            found[mine] = self.sources[number].index.column(name).take(local)
         return found
 
     def seconds(self, rows: Rows) -> npt.NDArray[np.float64]:
@@ -69,7 +69,7 @@ class Corpus:
     def column(self, name: str, start: int, stop: int) -> npt.NDArray[np.float32]:
         """The index column ``name`` of rows ``start`` to ``stop - 1`` of one source."""
         source, local = self.source_of(start)
-        numbers = source.index.numbers(name)[local : local + stop - start]
+        numbers = source.index.column(name).slice(local, local + stop - start)
         return numbers.astype(np.float32, copy=False)
 
     def key(self, row: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +17,7 @@ import pyarrow.compute as pc
 import xxhash
 
 from shards.atomic import replacing
+from shards.columns import MAPPED_BYTES, Column, IndexFile
 from shards.errors import UserError
 
 FILE_NAME = "index.arrow"
@@ -162,18 +164,18 @@ def _digest(clips: list[ClipRow]) -> str:
 
 @dataclass(frozen=True)
 class MemberTable:
-    """Where every member of every clip lies, as views of the mapped file.
+    """Where every member of every clip lies.
 
     Row r's members stand at positions ``starts[r]`` to ``starts[r + 1] - 1`` of the others;
     ``name`` holds places in ``names``.
     """
 
     names: tuple[str, ...]
-    starts: npt.NDArray[np.int32]
-    name: npt.NDArray[np.int32]
-    offset: npt.NDArray[np.int64]
-    size: npt.NDArray[np.int64]
-    checksum: npt.NDArray[np.uint64]
+    starts: Column
+    name: Column
+    offset: Column
+    size: Column
+    checksum: Column
 
 
 class Index:
@@ -182,7 +184,10 @@ class Index:
     Example: ``Index.open(Path("shards")).seconds.sum() / 3600`` is the corpus's hours.
     """
 
-    def __init__(self, folder: Path, table: pa.Table, location: str | None = None) -> None:
+    def __init__(
+        self, folder: Path, table: pa.Table, mapped: pa.Buffer, location: str | None = None
+    ) -> None:
+        self._begin, self._file = mapped.address, IndexFile(folder / FILE_NAME)
         self.folder = folder
         self.location = location or str(folder)
         self.table = table
@@ -206,13 +211,17 @@ class Index:
                 f"data.path: {folder} holds no {FILE_NAME}; finish 'segue shards pack SOURCE "
                 f"{folder}' or name a folder that has one"
             )
-        table = _read(path)
+        try:
+            mapped = pa.py_buffer(_map(path))
+        except (OSError, ValueError) as error:
+            raise UserError(f"data.path: {path} cannot be read ({error}); pack it again") from error
+        table = _read(path, mapped)
         if table.num_rows == 0:
             raise UserError(
                 f"data.path: {path} lists no clips; see {folder / 'rejects.parquet'} for why "
                 "and pack again"
             )
-        return cls(folder, table, location)
+        return cls(folder, table, mapped, location)
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -230,6 +239,20 @@ class Index:
     def lengths(self, name: str) -> npt.NDArray[np.int32]:
         """Each clip's length of the member ``name``.npy in its own units, int32 [clips]."""
         return self.numbers(name)
+
+    def column(self, name: str) -> Column:
+        """A column of numbers, to read at some rows."""
+        if name not in self._columns:
+            self._columns[name] = self._column_of(self._array(name))
+        return self._columns[name]
+
+    @cached_property
+    def _columns(self) -> dict[str, Column]:
+        return {}
+
+    def _column_of(self, array: pa.Array) -> Column:
+        view = array.to_numpy(zero_copy_only=True)
+        return Column(view, self._file, array.buffers()[1].address - self._begin)
 
     def numbers(self, name: str) -> npt.NDArray[Any]:
         """A column of numbers, [clips]."""
@@ -261,14 +284,15 @@ class Index:
     def members(self) -> MemberTable:
         """Where every clip's members lie."""
         listed = self._array("members")
-        fields = {name: listed.values.field(name) for name in MEMBER.names}
+        values = listed.values
+        fields = {name: values.field(name) for name in MEMBER.names}
         return MemberTable(
             names=tuple(fields["name"].dictionary.to_pylist()),
-            starts=listed.offsets.to_numpy(zero_copy_only=True),
-            name=fields["name"].indices.to_numpy(zero_copy_only=True),
-            offset=fields["offset"].to_numpy(zero_copy_only=True),
-            size=fields["size"].to_numpy(zero_copy_only=True),
-            checksum=fields["checksum"].to_numpy(zero_copy_only=True),
+            starts=self._column_of(listed.offsets),
+            name=self._column_of(fields["name"].indices),
+            offset=self._column_of(fields["offset"]),
+            size=self._column_of(fields["size"]),
+            checksum=self._column_of(fields["checksum"]),
         )
 
     def key(self, row: int) -> str:
@@ -277,24 +301,36 @@ class Index:
 
     def keys(self, rows: npt.NDArray[np.int64]) -> list[str]:
         """The keys of several clips."""
-        starts, text = self._key_text
-        begins, ends = starts[rows].tolist(), starts[rows + 1].tolist()
-        return [str(text[begin:end], "utf-8") for begin, end in zip(begins, ends, strict=True)]
+        starts, text, place = self._key_text
+        begins, ends = starts.take(rows).tolist(), starts.take(rows + 1).tolist()
+        spans = zip(begins, ends, strict=True)
+        if len(text) <= MAPPED_BYTES:
+            return [str(text[begin:end], "utf-8") for begin, end in spans]
+        return [self._file.read(place + begin, end - begin).decode() for begin, end in spans]
 
     @cached_property
-    def _key_text(self) -> tuple[npt.NDArray[np.int64], memoryview]:
+    def _key_text(self) -> tuple[Column, memoryview, int]:
         # Arrow's own layout of strings: where each begins, and all of them one after another.
         _, starts, text = self._array("key").buffers()
-        return np.frombuffer(starts, dtype=np.int64), memoryview(text or b"")
+        begins = np.frombuffer(starts, dtype=np.int64)
+        column = Column(begins, self._file, starts.address - self._begin)
+        if text is None:
+            return column, memoryview(b""), 0
+        return column, memoryview(text), text.address - self._begin
 
     def shard(self, row: int) -> str:
         """The file name of the clip's shard."""
         return str(self._array("shard")[row].as_py())
 
 
-def _read(path: Path) -> pa.Table:
+def _map(path: Path) -> mmap.mmap:
+    with path.open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def _read(path: Path, mapped: pa.Buffer) -> pa.Table:
     try:
-        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        table = pa.ipc.open_file(mapped).read_all()
         format_of_file = json.loads(table.schema.metadata[b"segue"])["format"]
     except (pa.ArrowException, OSError, TypeError, KeyError, ValueError) as error:
         raise UserError(

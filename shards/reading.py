@@ -226,21 +226,22 @@ class _SourceReader:
     def _locate(self, local: Rows) -> tuple[list[Span], list[_Member]]:
         """One span a clip that holds all of its wanted members, and the members in them."""
         table = self.index.members
-        starts = table.starts[local]
-        counts = table.starts[local + 1] - starts
+        starts = table.starts.take(local)
+        counts = table.starts.take(local + 1) - starts
         clip = np.arange(len(local)).repeat(counts)
         places = np.arange(len(clip)) + (starts - (counts.cumsum() - counts)).repeat(counts)
-        kept = self._wanted[table.name[places]]
-        clip, places = clip[kept], places[kept]
-        begin, codes = table.offset[places], table.name[places]
-        end = begin + table.size[places]
+        codes = table.name.take(places)
+        kept = self._wanted[codes]
+        clip, places, codes = clip[kept], places[kept], codes[kept]
+        begin = table.offset.take(places)
+        end = begin + table.size.take(places)
         # Members lie in the order of the shard: a clip's span is from its first to its last one.
         low, high = (np.zeros(len(local), dtype=np.int64) for _ in range(2))
         high[clip], low[clip[::-1]] = end, begin[::-1]
         shards = self.index.shard_starts.searchsorted(local, side="right").tolist()
         names = [self._shard_name(shard - 1) for shard in shards]
         spans = list(zip(names, low.tolist(), (high - low).tolist(), strict=True))
-        begin, end, checksums = begin - low[clip], end - low[clip], table.checksum[places]
+        begin, end, checksums = begin - low[clip], end - low[clip], table.checksum.take(places)
         members = []
         for code in np.flatnonzero(np.bincount(codes)).tolist():
             own = codes == code

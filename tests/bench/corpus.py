@@ -125,15 +125,15 @@ def write_large_index(out: Path, small: Path, clips: int, seed: int = 0) -> None
     row = np.concatenate([np.arange(*real.shard_starts[o : o + 2]) for o in originals.tolist()])
     counts = per_shard[originals]
     members = real.members
-    places = (members.starts[row][:, None] + np.arange(1, 3)).ravel()  # the arrays, after json
+    places = (members.starts.view[row][:, None] + np.arange(1, 3)).ravel()  # the arrays, after json
     listed = pa.ListArray.from_arrays(
         pa.array(np.arange(len(row) + 1, dtype=np.int32) * 2),
         pa.StructArray.from_arrays(
             [
-                pa.DictionaryArray.from_arrays(members.name[places], list(members.names)),
-                members.offset[places],
-                members.size[places],
-                members.checksum[places],
+                pa.DictionaryArray.from_arrays(members.name.view[places], list(members.names)),
+                members.offset.view[places],
+                members.size.view[places],
+                members.checksum.view[places],
             ],
             fields=list(MEMBER),
         ),
@@ -150,6 +150,8 @@ def write_large_index(out: Path, small: Path, clips: int, seed: int = 0) -> None
         "key": keys,
         "shard": pa.DictionaryArray.from_arrays(shard, pa.array(names)).cast(NAMES),
         "members": listed,
+        "offset": real.numbers("offset")[row],
+        "size": real.numbers("size")[row],
         "seconds": real.seconds[row] * jitter,
         **{name: real.lengths(name)[row] for name in TOKENS_PER_SECOND},
     }

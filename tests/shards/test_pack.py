@@ -46,11 +46,13 @@ def test_the_index_points_at_the_bytes_of_every_member(spoken: tuple[Path, Path]
     index = Index.open(spoken[1])
     members = index.members
     for row in range(len(index)):
-        own = range(members.starts[row], members.starts[row + 1])
-        place = next(n for n in own if members.names[members.name[n]] == "json")
+        own = range(members.starts.view[row], members.starts.view[row + 1])
+        place = next(n for n in own if members.names[members.name.view[n]] == "json")
         tar = (spoken[1] / index.shard(row)).read_bytes()
-        data = tar[members.offset[place] : members.offset[place] + members.size[place]]
-        assert xxhash.xxh3_64_intdigest(data) == members.checksum[place]
+        data = tar[
+            members.offset.view[place] : members.offset.view[place] + members.size.view[place]
+        ]
+        assert xxhash.xxh3_64_intdigest(data) == members.checksum.view[place]
         facts = json.loads(data)
         assert facts["name"].replace(".", "%2E") == index.key(row)
         assert facts["seconds"] == pytest.approx(index.seconds[row], abs=1e-3)

@@ -192,18 +192,18 @@ def damaged(token_shards: Path, tmp_path: Path) -> tuple[Path, dict[str, str]]:
     (folder / gone).unlink()
     row = next(n for n in range(len(index)) if index.shard(n) == flipped)
     members = index.members
-    place = int(members.starts[row + 1]) - 1
+    place = int(members.starts.view[row + 1]) - 1
     content = bytearray((folder / flipped).read_bytes())
-    content[int(members.offset[place]) + int(members.size[place]) - 1] ^= 1
+    content[int(members.offset.view[place]) + int(members.size.view[place]) - 1] ^= 1
     (folder / flipped).write_bytes(bytes(content))
     lost = {index.key(row): "is not what was packed: its checksum differs"}
     for n in range(len(index)):
         wanted = [
             m
-            for m in range(members.starts[n], members.starts[n + 1])
-            if members.names[members.name[m]] != "json"
+            for m in range(members.starts.view[n], members.starts.view[n + 1])
+            if members.names[members.name.view[m]] != "json"
         ]
-        end = int(members.offset[wanted[-1]] + members.size[wanted[-1]])
+        end = int(members.offset.view[wanted[-1]] + members.size.view[wanted[-1]])
         if index.shard(n) == gone:
             lost[index.key(n)] = "is not in"
         elif index.shard(n) == cut and end > 20_000:

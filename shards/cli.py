@@ -105,16 +105,12 @@ def plan_command(
 
 
 def _print_plan(shown: list[PlannedMicroBatch]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("step", "micro", "lane", "bucket", "clips", "seconds", "padded", "keys")
+    form = "{:>8} {:>6} {:>6} {:>6} {:>6} {:>8} {:>8}  {}"
+    typer.echo(form.format("step", "micro", "lane", "bucket", "clips", "seconds", "padded", "keys"))
     for micro in shown:
-        keys = " ".join(micro.keys[:3]) + (" ..." if len(micro.keys) > 3 else "")
-        figures = (micro.step, micro.micro, micro.lane, micro.bucket, len(micro.keys))
-        seconds = (f"{micro.seconds:.2f}", f"{micro.padded_seconds:.2f}")
-        table.add_row(*map(str, figures), *seconds, keys)
-    Console().print(table)
+        keys = " ".join(micro.keys[:2]) + (" ..." if len(micro.keys) > 2 else "")
+        place = (micro.step, micro.micro, micro.lane, micro.bucket, len(micro.keys))
+        typer.echo(form.format(*place, f"{micro.seconds:.2f}", f"{micro.padded_seconds:.2f}", keys))
     true, padded = (sum(getattr(m, name) for m in shown) for name in ("seconds", "padded_seconds"))
     typer.echo(f"{true:.1f} s of audio, {padded:.1f} s padded, padding {1 - true / padded:.2%}")
 

@@ -16,10 +16,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from shards.census import Census
@@ -171,7 +172,7 @@ class Plan:
         origin: Origin = Origin(),
     ) -> None:
         """UserError for limits that admit no clip and a budget that a clip exceeds."""
-        self.corpus, self.seed, self.batch, self.origin = corpus, seed, batch, origin
+        self.corpus, self.seed, self.batch = corpus, seed, batch
         self.min_seconds, self.max_seconds = min_seconds, max_seconds
         self.stages = curriculum
         self.cost = batch.cost
@@ -197,10 +198,15 @@ class Plan:
             batch.window,
         )
         self.tape = Tape(self.census, seed)
-        self.epochs = Epochs(self.tape, limits, self.shape, (origin.step, origin.epoch))
-        held = max(64, ROWS_HELD // batch.window)
+        self._begin(origin)
+
+    def _begin(self, origin: Origin) -> None:
+        self.origin = origin
+        self.epochs = Epochs(self.tape, self.limits, self.shape, (origin.step, origin.epoch))
+        held = max(64, ROWS_HELD // self.batch.window)
         self._window = lru_cache(maxsize=held)(self._sorted_window)
         self._slices = lru_cache(maxsize=held)(permutation)
+        self._even_cuts = lru_cache(maxsize=64)(self._cut_evenly)
 
     def _refuse_unknown_columns(self) -> None:
         for source in self.corpus.sources:
@@ -237,8 +243,7 @@ class Plan:
     def begun_at(self, origin: Origin) -> Plan:
         """The same plan with its first epoch somewhere else."""
         other = copy(self)
-        other.origin = origin
-        other.epochs = Epochs(self.tape, self.limits, self.shape, (origin.step, origin.epoch))
+        other._begin(origin)
         return other
 
     @property
@@ -280,11 +285,28 @@ class Plan:
         return MicroBatch(step.step, index, step.bucket, self._streamed(step, step.content, index))
 
     def _gathered(self, step: StepPlan, rows: Rows, index: int) -> MicroBatch:
-        size, larger = divmod(len(rows), self.micro_batches)
-        start = index * size + min(index, larger)
-        share = rows[start : start + size + (index < larger)]
+        cuts = self._even_cuts(step.step)
+        share = rows[cuts[index] : cuts[index + 1]]
         counted = len(share) > 0
         return MicroBatch(step.step, index, step.bucket, share if counted else rows[:1], counted)
+
+    def _cut_evenly(self, step: int) -> list[int]:
+        """Where to cut a step of gathered clips, ascending by length, into its micro-batches.
+
+        In parts of one number of clips, which are within the budget, or of one cost where their
+        costliest is the cheaper: clips moved up from shorter buckets are many and cheap.
+        """
+        content = self.step(step).content
+        assert isinstance(content, Gathered)
+        parts, prices = self.micro_batches, self.cost.of(self.census.lengths(content.rows))
+        size, larger = divmod(len(prices), parts)
+        numbers = np.arange(parts + 1)
+        by_number = numbers * size + np.minimum(numbers, larger)
+        spent = np.concatenate([[0.0], np.cumsum(prices)])
+        by_cost = np.searchsorted(spent, numbers * (spent[-1] / parts))
+        by_cost[0], by_cost[-1] = 0, len(prices)
+        even: list[int] = min(by_number, by_cost, key=partial(_costliest, prices)).tolist()
+        return even
 
     def _streamed(self, step: StepPlan, content: Streamed, lane: int) -> Rows:
         bucket, epoch, number = content.bucket, step.epoch, content.number
@@ -344,6 +366,16 @@ class Plan:
 
     def _longest_in(self, bucket: int) -> Rows:
         return self.census.longest_rows(bucket, self.shape.clips_per_micro[bucket])
+
+
+def _costliest(prices: npt.NDArray[np.float64], cuts: Rows) -> float:
+    """The largest padded cost of the parts between ``cuts``; infinite where one is empty."""
+    counts = np.diff(cuts)
+    if len(prices) < len(counts):
+        return 0.0  # fewer clips than parts: each is one
+    return (
+        float((counts * np.maximum.reduceat(prices, cuts[:-1])).max()) if counts.all() else np.inf
+    )
 
 
 def changed_settings(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

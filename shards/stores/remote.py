@@ -115,6 +115,8 @@ class RemoteFolder:
     def failure(self, name: str, error: Exception) -> ReadFailure:
         """What went wrong with a file, in a sentence, and whether it may pass."""
         where = f"{self.location}/{name}"
+        if isinstance(error, FileNotFoundError) and isinstance(error.__cause__, OSError):
+            error = error.__cause__  # fsspec says so of a server that does not answer, too
         if isinstance(error, FileNotFoundError):
             return ReadFailure(name, f"{where} is not there")
         lasting = isinstance(error, (*_LASTING, WholeFileError))

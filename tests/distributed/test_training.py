@@ -223,9 +223,9 @@ def test_a_curriculum_goes_on_inside_a_stage_on_other_ranks_and_workers(
 ) -> None:
     whole = Run(runs / "whole", token_shards, processes=1, overrides=CURRICULUM)
     assert whole.finish() == 0, whole.output
-    cut = Run(runs / "stages", token_shards, processes=4, overrides=CURRICULUM)
+    cut = Run(runs / "stages", token_shards, processes=2, overrides=CURRICULUM)
     cut.kill_after(random.SystemRandom().randrange(6, 20))
-    cut.processes, cut.overrides = 2, (*CURRICULUM, "data.workers=3")
+    cut.processes, cut.overrides = 4, (*CURRICULUM, "data.workers=0", "data.threads=2")
     assert cut.finish() == 0, cut.output
     assert "resumed run" in cut.output
     assert cut.losses() == pytest.approx(whole.losses(), rel=1e-4)
@@ -236,10 +236,11 @@ def test_a_curriculum_goes_on_inside_a_stage_on_other_ranks_and_workers(
 
 
 def test_another_data_order_is_refused_unless_the_epoch_may_begin_again(
-    two_processes: Run, token_shards: Path
+    two_processes: Run, token_shards: Path, runs: Path
 ) -> None:
+    folder = shutil.copytree(two_processes.folder, runs / "changed")
     changed = ("precision=fp32", "train.steps=27", "batch.seconds=24", "data.min_seconds=1.2")
-    other = Run(two_processes.folder, token_shards, overrides=changed)
+    other = Run(folder, token_shards, overrides=changed)
     steps = len(two_processes.log())
     assert other.finish() != 0
     assert "batch.seconds was 48.0 and is now 24.0; data.min_seconds was 0.0" in other.output

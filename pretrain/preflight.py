@@ -13,7 +13,7 @@ from pretrain.config import Config
 from pretrain.zero import DeepSpeedConfig, settle
 from shards.dataset import DataConfig, open_plan, refuse_damaged_shards
 from shards.errors import UserError
-from shards.plan import Origin, Plan, changed_settings
+from shards.plan import BatchConfig, Origin, Plan, changed_settings
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,11 @@ def check(config: Config, *, world_size: int, device: str, environ: Mapping[str,
     """
     zero = settle(config.deepspeed, environ)
     plan = open_plan(config.data, config.batch, config.seed)
-    if environ.get("RANK", "0") == "0":
+    if environ.get("RANK", "0") == "0" and config.data.on_error == "stop":
         refuse_damaged_shards(plan.corpus)
     config.model.check(plan.corpus)
     config.train.target(plan)
-    _refuse_uneven_ranks(plan.micro_batches, world_size)
+    _refuse_uneven_ranks(config.batch, world_size)
     _refuse_another_run(config, plan)
     return Ready(
         plan=plan,
@@ -69,13 +69,14 @@ def choose_device(wanted: str, local_size: int) -> str:
     return "cuda"
 
 
-def _refuse_uneven_ranks(micro_batches: int, world_size: int) -> None:
+def _refuse_uneven_ranks(batch: BatchConfig, world_size: int) -> None:
+    micro_batches, budget = batch.micro_batches, batch.budget
     if micro_batches % world_size:
         fitting = [str(n) for n in range(1, micro_batches + 1) if micro_batches % n == 0]
         raise UserError(
             f"{world_size} processes do not divide the {micro_batches} micro-batches of a step "
-            f"(batch.seconds / batch.micro_seconds); start {', '.join(fitting)} or change "
-            "batch.seconds"
+            f"({budget.step_option} / {budget.micro_option}); start {', '.join(fitting)} or "
+            f"change {budget.step_option}"
         )
 
 

@@ -14,7 +14,8 @@ from shards.corpus import Corpus, Rows
 from shards.cost import Cost
 
 CHUNK_CLIPS = 1_000_000
-SHARDS_HELD = 512
+CHUNK_SHARDS = 10_000
+ROWS_HELD = 500_000
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,8 @@ class Census:
         self._cuts = np.append(cuts[cuts < np.inf], np.float32(np.inf))
         everything, counts = self._every_bucket()
         self._count(everything, counts)
-        self.rows = lru_cache(maxsize=SHARDS_HELD)(self._rows)
+        per_shard = len(corpus) // max(1, corpus.shards) + 1
+        self.rows = lru_cache(maxsize=max(2, min(512, ROWS_HELD // per_shard)))(self._rows)
 
     def _extent(self) -> tuple[float, float, int]:
         shortest, longest, row = np.inf, -np.inf, -1
@@ -90,11 +92,21 @@ class Census:
             for bottom, top in zip(above, self._cuts, strict=True)
             for bucket in range(edges)
         ]
-        self._number = np.arange(1, bands * edges + 1, dtype=np.int16).reshape(bands, edges)
-        counts = np.zeros((self.corpus.shards, bands * edges + 1), dtype=np.int32)
+        self._number = np.arange(1, bands * edges + 1, dtype=np.int32).reshape(bands, edges)
+        return inside, self._count_all(bands * edges)
+
+    def _count_all(self, width: int) -> npt.NDArray[np.int32]:
+        """Clips of every shard and possible bucket; columns without any cost no memory."""
+        parts = []
         for first, last in self._shard_groups():
-            counts[first:last] = self._counted(first, last, counts.shape[1])
-        return inside, counts[:, 1:]
+            counted = self._counted(first, last, width + 1)[:, 1:]
+            filled = np.flatnonzero(counted.any(axis=0))
+            parts.append((first, last, filled, counted[:, filled].astype(np.int32)))
+        self._filled = np.unique(np.concatenate([filled for _, _, filled, _ in parts]))
+        counts = np.zeros((self.corpus.shards, len(self._filled)), dtype=np.int32)
+        for first, last, filled, part in parts:
+            counts[first:last, np.searchsorted(self._filled, filled)] = part
+        return counts
 
     def _edge(self, bucket: int, top: float) -> float:
         edge = float(self._edges[bucket])
@@ -102,12 +114,12 @@ class Census:
 
     def _count(self, everything: list[Bucket], counts: npt.NDArray[np.int32]) -> None:
         """Keep the buckets that hold clips, ascending by edge."""
-        filled = np.flatnonzero(counts.sum(axis=0, dtype=np.int64))
-        order = sorted(filled.tolist(), key=lambda n: (everything[n].edge, everything[n].up_to))
+        filled = self._filled.tolist()
+        order = sorted(filled, key=lambda n: (everything[n].edge, everything[n].up_to))
         self.buckets = tuple(everything[n] for n in order)
-        self.counts = np.ascontiguousarray(counts[:, order])
+        self.counts = np.ascontiguousarray(counts[:, [filled.index(n) for n in order]])
         self.totals = self.counts.sum(axis=0, dtype=np.int64)
-        renumbered = np.zeros(counts.shape[1] + 1, dtype=np.int16)
+        renumbered = np.zeros(len(everything) + 1, dtype=np.int32)
         renumbered[np.array(order, dtype=np.int64) + 1] = np.arange(1, len(order) + 1)
         self._number = renumbered[self._number]
 
@@ -118,12 +130,12 @@ class Census:
         places = shard * width + self._classified(start, stop)
         return np.bincount(places, minlength=(last - first) * width).reshape(-1, width)
 
-    def _classified(self, start: int, stop: int) -> npt.NDArray[np.int16]:
+    def _classified(self, start: int, stop: int) -> npt.NDArray[np.int32]:
         """1 + the bucket of each row, and 0 for a clip outside all; rows of one source."""
         length = np.searchsorted(self._edges, self.lengths_between(start, stop))
         number = np.minimum(length, len(self._edges) - 1)
         if len(self._cuts) == 1:
-            found: npt.NDArray[np.int16] = self._number[0][number]
+            found: npt.NDArray[np.int32] = self._number[0][number]
         else:
             seconds = self.corpus.column("seconds", start, stop)
             found = self._number[np.searchsorted(self._cuts, seconds), number]
@@ -194,6 +206,6 @@ class Census:
             first = int(base)
             while first < end:
                 last = int(np.searchsorted(starts, starts[first] + CHUNK_CLIPS, side="right")) - 1
-                last = min(max(last, first + 1), int(end))
+                last = min(max(last, first + 1), first + CHUNK_SHARDS, int(end))
                 yield first, last
                 first = last

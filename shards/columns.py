@@ -6,9 +6,9 @@ to megabytes each, in the process; read, they stay in the kernel's cache alone.
 
 from __future__ import annotations
 
+import mmap
 import os
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +21,25 @@ MAPPED_BYTES = 8 << 20
 
 
 class IndexFile:
-    """The file behind an index, open for reads by position; it survives pickling and forks."""
+    """The file behind an index, open for reads by position on both sides of a fork.
+
+    It is opened at once: another file may later take its name.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     def __reduce__(self) -> tuple[type[IndexFile], tuple[Path]]:
         return IndexFile, (self.path,)
 
-    @cached_property
-    def _descriptor(self) -> int:
-        return os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-
     def __del__(self) -> None:
-        if "_descriptor" in self.__dict__:
+        if hasattr(self, "_descriptor"):
             os.close(self._descriptor)
+
+    def mapped(self) -> mmap.mmap:
+        """The whole file; ValueError if it is empty."""
+        return mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ)
 
     def read(self, start: int, size: int) -> bytes:
         """``size`` bytes from ``start`` on, fewer at the file's end."""

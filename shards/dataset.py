@@ -24,7 +24,7 @@ class SourceConfig(Section):
     path: str = Field(description="folder or URL of shards with their index.arrow")
     name: str | None = Field(default=None, description="by default the folder's name")
     repeat: float = Field(
-        default=1.0, gt=0, description="how often an epoch holds each clip: 0.05, 1, 2.5"
+        default=1.0, ge=0.001, le=1000, description="how often an epoch holds each clip: 0.05, 2.5"
     )
 
 
@@ -77,7 +77,7 @@ def open_corpus(data: DataConfig) -> Corpus:
         Source(
             place.name or place.path.rstrip("/").rpartition("/")[2],
             _open_index(place.path, data.cache),
-            Fraction(str(place.repeat)),
+            Fraction(str(place.repeat)).limit_denominator(1000),
         )
         for place in data.places
     ]
@@ -99,7 +99,9 @@ def _open_index(location: str, cache: CacheConfig) -> Index:
 def open_stores(corpus: Corpus, cache: CacheConfig) -> list[Store]:
     """Where each source's bytes come from."""
     return [
-        open_store(source.index.location, source.index.shard_facts, cache)
+        open_store(
+            source.index.location, source.index.shard_facts if cache.gigabytes else {}, cache
+        )
         for source in corpus.sources
     ]
 

@@ -24,6 +24,8 @@ from shards.tape import Tape
 JITTER = 0.04
 """Lengths are sorted to within 4 %, so that the same clips do not meet in every epoch."""
 MOST_SORTED = 65_536
+LONGEST_PERIOD = 1000
+"""Epochs after which repeat factors begin anew; a longer period is walked epoch by epoch."""
 
 Taken = npt.NDArray[np.bool_]
 
@@ -126,7 +128,11 @@ class Epochs:
         self._add(self._begin_epoch(origin[1], origin[0]))
 
     def at(self, step: int) -> Segment:
-        """The segment that ``step`` lies in; steps before the origin are unknown."""
+        """The segment that ``step`` lies in; ValueError for a step before the origin."""
+        if step < self._starts[0]:
+            raise ValueError(
+                f"step {step} lies before step {self._starts[0]}, where this plan begins"
+            )
         while step >= self._reach():
             self._go_on()
         if self._settled and step >= self._settled[0].first_step:
@@ -152,13 +158,13 @@ class Epochs:
         return segment.epoch + position / (position + self._epoch_end(segment) - step)
 
     def step_at(self, epochs: float) -> int:
-        """The first step at which ``epochs`` epochs are done, to the nearest step."""
+        """The step at which ``epochs`` epochs are done, to the nearest step."""
         whole = int(epochs)
         segment = self.at(self._starts[0])
-        if whole < segment.epoch:
-            return segment.first_step
         while segment.epoch < whole:
             segment = self.at(self._epoch_end(segment))
+        if segment.epoch > whole:
+            return segment.first_step
         end = self._epoch_end(segment)
         return segment.first_step + round((epochs - whole) * (end - segment.first_step))
 
@@ -191,7 +197,8 @@ class Epochs:
                 self._add(rest)
                 return
         following = self._begin_epoch(last.epoch + 1, end)
-        if self.curriculum.settled(following.epoch, following.first_step):
+        settled = self.curriculum.settled(following.epoch, following.first_step)
+        if settled and self._period <= LONGEST_PERIOD:
             self._settled = (following, self._period_lengths(following))
         else:
             self._add(following)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import mmap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -185,9 +184,15 @@ class Index:
     """
 
     def __init__(
-        self, folder: Path, table: pa.Table, mapped: pa.Buffer, location: str | None = None
+        self,
+        folder: Path,
+        table: pa.Table,
+        file: IndexFile,
+        begin: int,
+        location: str | None = None,
     ) -> None:
-        self._begin, self._file = mapped.address, IndexFile(folder / FILE_NAME)
+        """``table`` lies in a map of ``file`` that begins at the address ``begin``."""
+        self._file, self._begin = file, begin
         self.folder = folder
         self.location = location or str(folder)
         self.table = table
@@ -212,7 +217,8 @@ class Index:
                 f"{folder}' or name a folder that has one"
             )
         try:
-            mapped = pa.py_buffer(_map(path))
+            file = IndexFile(path)
+            mapped = pa.py_buffer(file.mapped())
         except (OSError, ValueError) as error:
             raise UserError(f"data.path: {path} cannot be read ({error}); pack it again") from error
         table = _read(path, mapped)
@@ -221,7 +227,7 @@ class Index:
                 f"data.path: {path} lists no clips; see {folder / 'rejects.parquet'} for why "
                 "and pack again"
             )
-        return cls(folder, table, mapped, location)
+        return cls(folder, table, file, mapped.address, location)
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -321,11 +327,6 @@ class Index:
     def shard(self, row: int) -> str:
         """The file name of the clip's shard."""
         return str(self._array("shard")[row].as_py())
-
-
-def _map(path: Path) -> mmap.mmap:
-    with path.open("rb") as file:
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 def _read(path: Path, mapped: pa.Buffer) -> pa.Table:

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -66,7 +66,7 @@ class BatchConfig(Section):
     micro_units: float | None = Field(
         default=None, gt=0, description="instead of micro_seconds: units per micro-batch"
     )
-    weights: dict[str, float] = Field(
+    weights: dict[str, Annotated[float, Field(gt=0)]] = Field(
         default={}, description="what a unit is: index columns and their weights"
     )
     attention: float | None = Field(
@@ -187,7 +187,7 @@ class Plan:
             max_seconds=max(one.max_seconds for one in limits.every()),
             cuts=limits.cuts(),
         )
-        self._refuse_nothing(limits)
+        self._refuse_nothing()
         self._refuse_small_budget()
         self.shape = StepShape(
             self.micro_batches,
@@ -203,7 +203,8 @@ class Plan:
     def _begin(self, origin: Origin) -> None:
         self.origin = origin
         self.epochs = Epochs(self.tape, self.limits, self.shape, (origin.step, origin.epoch))
-        held = max(64, ROWS_HELD // self.batch.window)
+        rows = max(self.batch.window, *self.shape.clips_per_micro)
+        held = max(64, ROWS_HELD // rows)
         self._window = lru_cache(maxsize=held)(self._sorted_window)
         self._slices = lru_cache(maxsize=held)(permutation)
         self._even_cuts = lru_cache(maxsize=64)(self._cut_evenly)
@@ -217,13 +218,13 @@ class Plan:
                     f"{', '.join(known)}"
                 )
 
-    def _refuse_nothing(self, limits: Curriculum) -> None:
+    def _refuse_nothing(self) -> None:
         if self.census.buckets:
             return
-        low, high = limits.every()[0].min_seconds, limits.every()[0].max_seconds
         seconds = np.concatenate([source.index.seconds for source in self.corpus.sources])
         raise UserError(
-            f"data.min_seconds={low:g} and data.max_seconds={high:g} admit none of the "
+            f"data.min_seconds={self.min_seconds:g}, data.max_seconds="
+            f"{self.max_seconds} and data.curriculum admit none of the "
             f"{len(self.corpus)} clips ({seconds.min():.2f} to {seconds.max():.2f} s) in "
             f"{', '.join(str(source.index.folder) for source in self.corpus.sources)}; widen them"
         )
@@ -252,8 +253,7 @@ class Plan:
         return {
             "plan": VERSION,
             "data.sources": [
-                f"{source.name} {source.index.digest} x {source.repeat}"
-                for source in self.corpus.sources
+                f"{source.index.digest} x {source.repeat}" for source in self.corpus.sources
             ],
             "seed": self.seed,
             **{f"batch.{name}": value for name, value in self.batch.model_dump().items()},
@@ -342,10 +342,6 @@ class Plan:
     def step_at(self, epochs: float) -> int:
         """The step at which so many epochs are done."""
         return self.epochs.step_at(epochs)
-
-    def padded(self, micro: MicroBatch) -> float:
-        """Seconds of a micro-batch after padding."""
-        return len(micro.rows) * float(self.corpus.seconds(micro.rows).max())
 
     def withheld(self, step: StepPlan) -> float:
         """The share of the clips, of all that the curriculum ever admits, not yet admitted."""

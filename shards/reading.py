@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 from typing import Any, cast
 
@@ -25,7 +25,7 @@ from shards.decode import (
 )
 from shards.fields import Field
 from shards.index import Index
-from shards.stores import Span, Store
+from shards.stores import ReadFailure, Span, Store
 from shards.stores.local import LocalStore
 
 
@@ -154,38 +154,62 @@ class _SourceReader:
         self._shard_name = lru_cache(maxsize=4096)(self._read_shard_name)
 
     def read(self, local: Rows, rows: list[int]) -> Clips:
-        try:
-            return self._read(local, rows)
-        except _UnreadableError:  # one of them; each alone tells which
-            return joined(
-                [self._alone(local[n : n + 1], rows[n : n + 1]) for n in range(len(rows))]
-            )
-
-    def _alone(self, local: Rows, rows: list[int]) -> Clips:
-        try:
-            return self._read(local, rows)
-        except _UnreadableError as reason:
-            shard = int(self.index.shard_starts.searchsorted(local[0], side="right")) - 1
-            key = self.prefix + self.index.key(int(local[0]))
-            nothing: dict[str, Column] = {name: [] for name in self._fields}
-            failure = Failure(self._shard_name(shard), key, str(reason))
-            return Clips([], [], [], nothing, [failure])
-
-    def _read(self, local: Rows, rows: list[int]) -> Clips:
         spans, members = self._locate(local)
         found = self.store.fetch(spans)
-        for data in found:
-            if not isinstance(data, bytes):
-                raise _UnreadableError(data.reason)
-        columns: dict[str, Column] = {name: [None] * len(rows) for name in self._fields}
+        lost = [data for data in found if not isinstance(data, bytes)]
+        if not lost:
+            return self._readable(local, rows, spans, members, cast("list[bytes]", found))
+        kept = [n for n, data in enumerate(found) if isinstance(data, bytes)]
+        failures = [
+            Failure(spans[n][0], self.prefix + self.index.key(int(local[n])), data.reason)
+            for n, data in enumerate(found)
+            if isinstance(data, ReadFailure)
+        ]
+        if not kept:
+            return self._nothing(failures)
+        own, data = local[kept], [cast("bytes", found[n]) for n in kept]
+        clips = self._readable(own, [rows[n] for n in kept], *self._locate(own), data)
+        return replace(clips, failures=[*failures, *clips.failures])
+
+    def _readable(
+        self,
+        local: Rows,
+        rows: list[int],
+        spans: list[Span],
+        members: list[_Member],
+        found: list[bytes],
+    ) -> Clips:
+        try:
+            return self._clips(local, rows, spans, members, found)
+        except _UnreadableError as reason:  # one of them; each alone, once more, tells which
+            if len(rows) > 1:
+                return joined(
+                    [self.read(local[n : n + 1], rows[n : n + 1]) for n in range(len(rows))]
+                )
+            key = self.prefix + self.index.key(int(local[0]))
+            return self._nothing([Failure(spans[0][0], key, str(reason))])
+
+    def _nothing(self, failures: list[Failure]) -> Clips:
+        return Clips([], [], [], {name: [] for name in self._fields}, failures)
+
+    def _clips(
+        self,
+        local: Rows,
+        rows: list[int],
+        spans: list[Span],
+        members: list[_Member],
+        found: list[bytes],
+    ) -> Clips:
+        columns: dict[str, Column] = {}
         for member in members:
-            column = self._decoded(member, cast("list[bytes]", found))
-            if len(member.clips) == len(rows):
-                columns[self._treatment[member.name].field] = column
+            field, column = self._treatment[member.name].field, self._decoded(member, found)
+            if len(member.clips) == len(rows) and field not in columns:
+                columns[field] = column
             else:
-                _fill(columns[self._treatment[member.name].field], member.clips, column)
+                columns[field] = _filled(columns.get(field), len(rows), member.clips, column)
+        every = {name: columns.get(name, [None] * len(rows)) for name in self._fields}
         keys = [self.prefix + key for key in self.index.keys(local)]
-        return Clips(keys, rows, [span[0] for span in spans], columns, [])
+        return Clips(keys, rows, [span[0] for span in spans], every, [])
 
     def _decoded(self, member: _Member, found: list[bytes]) -> Column:
         places = zip(member.clips, member.starts, member.ends, strict=True)
@@ -266,11 +290,13 @@ def decoder_of_each(decoder: Decoder) -> Callable[[Sequence[bytes]], Column]:
     return lambda files: [decoder(file) for file in files]
 
 
-def _fill(column: Column, clips: list[int], values: Column) -> None:
-    """Put the values of some clips into a list that has a place for each clip."""
-    assert isinstance(column, list)
+def _filled(column: Column | None, count: int, clips: list[int], values: Column) -> Column:
+    """``column`` with the values of some clips where it has none, for ``count`` clips."""
+    filled = [None] * count if column is None else list(listed(column))
     for clip, value in zip(clips, listed(values), strict=True):
-        column[clip] = value
+        if filled[clip] is None:
+            filled[clip] = value
+    return filled
 
 
 def listed(column: Column) -> list[Any]:

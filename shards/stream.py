@@ -97,6 +97,8 @@ class PlanSource:
 
     def _read_together(self, group: list[MicroBatch]) -> list[Intake]:
         clips = self.reader.read(np.concatenate([micro.rows for micro in group]))
+        if clips.failures and self.config.on_error == "stop":
+            self._count(clips)
         if clips.failures:
             return [self.read(micro) for micro in group]
         self._in_a_row, self._spare = 0, clips
@@ -111,6 +113,8 @@ class PlanSource:
         UserError for a clip that cannot be read, or (on_error=skip) 100 in a row.
         """
         clips = self.reader.read(micro.rows)
+        if not micro.counted:  # its clip is counted, and if need be missed, in another
+            clips = replace(clips, failures=[])
         if clips.failures:
             self._count(clips)
         if clips.keys:
@@ -150,10 +154,11 @@ class PlanSource:
 
     def _stand_in(self, micro: MicroBatch) -> Clips:
         """A clip to run in the place of a micro-batch that cannot be read; it will not count."""
-        step = micro.step
+        plan = self.plan.begun_at(self.plan.origin)  # several threads may look for one
+        step = max(micro.step, plan.origin.step)
         while self._spare is None:
             step += 1
-            clips = self.reader.read(self.plan.micro_batch(self.plan.step(step), micro.index).rows)
+            clips = self.reader.read(plan.micro_batch(plan.step(step), micro.index).rows)
             if clips.keys:
                 self._spare = clips
             else:
@@ -200,7 +205,7 @@ def stream(
     extension. UserError, when it is their turn, for clips that cannot be read.
     """
     source = PlanSource(
-        plan,
+        plan.begun_at(plan.origin),  # a thread may read it while the caller asks its own
         lambda: ClipReader(plan.corpus, open_stores(plan.corpus, config.cache), fields, decoders),
         steps,
         config,

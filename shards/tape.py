@@ -19,8 +19,6 @@ from shards.census import Census
 from shards.chance import Purpose, permutation, words
 from shards.corpus import Rows, Source
 
-ARRAYS_HELD = 256
-
 Shards = npt.NDArray[np.int32]
 
 
@@ -46,7 +44,7 @@ class Tape:
         totals = [census.counts[a:b].sum(axis=0, dtype=np.int64).tolist() for a, b in self._spans]
         self._totals: list[list[int]] = totals
         self.pieces = lru_cache(maxsize=2 * len(census.buckets))(self._pieces)
-        self._mix = lru_cache(maxsize=ARRAYS_HELD)(self._mixing_words)
+        self._mix = lru_cache(maxsize=4 * len(self._spans))(self._mixing_words)
 
     def count(self, epoch: int, bucket: int) -> int:
         """Clips of ``bucket`` that ``epoch`` holds, over all sources."""

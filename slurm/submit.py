@@ -7,9 +7,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from shards.errors import UserError
 from slurm.script import Job, Resources, render
+
+if TYPE_CHECKING:
+    from shards.dataset import DataConfig
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ def job_for(config_path: Path, overrides: Sequence[str], resources: Resources) -
         accelerate_config=accelerate_config(ready.zero).absolute(),
         config=config_path.absolute(),
         overrides=(*overrides, f"device={device}"),
-        resources=replace(resources, cpus_per_node=_cores(resources, config.data.workers)),
+        resources=replace(resources, cpus_per_node=_cores(resources, config.data)),
     )
 
 
@@ -81,14 +85,15 @@ def _reason(said: str) -> str:
     return "; ".join(words) or "it gave no reason"
 
 
-def _cores(resources: Resources, workers: int) -> int:
+def _cores(resources: Resources, data: DataConfig) -> int:
     cores, processes = resources.cpus_per_node, resources.processes_per_node
     if 0 < cores < processes:
         raise UserError(
             f"--cpus-per-node {cores} for {processes} processes; give each at least one core: "
             f"--cpus-per-node {processes}"
         )
-    return cores or processes * (1 + workers)
+    readers = data.workers * max(1, data.threads) if data.workers else data.threads
+    return cores or processes * (1 + readers)
 
 
 def _device(wanted: str, resources: Resources) -> str:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import numpy as np
@@ -252,11 +253,15 @@ STREAMED_ORDER = [
 ]
 
 
+def padded_seconds(index: Index, micro: MicroBatch) -> float:
+    return len(micro.rows) * float(index.seconds[micro.rows].max())
+
+
 def test_padding_is_small_and_the_micro_batches_of_a_step_cost_the_same() -> None:
     index = index_of(lognormal(30_000), per_shard=600)
     plan = plan_of(index, BatchConfig(seconds=640, micro_seconds=160))
     steps = epoch_of(plan, 0)
-    padded = [[plan.padded(micro) for micro in step] for step in steps]
+    padded = [[padded_seconds(index, micro) for micro in step] for step in steps]
     assert 1 - index.seconds.sum(dtype=np.float64) / np.sum(padded) < 0.03
     assert np.mean([max(step) / np.mean(step) for step in padded]) < 1.05
 
@@ -392,7 +397,47 @@ def test_no_micro_batch_costs_more_than_the_costliest(index: Index, batch: Batch
         for m in costliest
     )
     assert max(index.seconds[m.rows].max() for m in costliest) == index.seconds.max()
+    held = max(len(m.rows) * plan.cost.of(float(index.seconds[m.rows].max())) for m in costliest)
+    assert held == max(held, *(plan.cost.of(float(s)) for s in index.seconds))
     for step in epoch_of(plan, 0):
         for micro in step:
             longest = float(index.seconds[micro.rows].max())
             assert len(micro.rows) * plan.cost.of(longest) <= most * (1 + 1e-6)
+
+
+def test_repeat_factors_of_a_long_period_are_planned_epoch_by_epoch() -> None:
+    corpus = corpus_of((index_of(lognormal(300)), 0.333), (index_of(lognormal(300, 1)), 0.997))
+    plan = Plan(corpus, seed=0, batch=BatchConfig(seconds=160, micro_seconds=160))
+    for epoch in (0, 1, 40):
+        clips = len(counted(epoch_of(plan, epoch)))
+        assert abs(clips - 399) <= 2 * len(plan.census.buckets)  # each bucket's share is whole
+
+
+def test_a_curriculum_of_many_stages_and_buckets_keeps_its_promise() -> None:
+    index = index_of(lognormal(2000))
+    stages = [StageConfig(max_seconds=10.0)]
+    stages += [
+        StageConfig(from_step=10 * n, max_seconds=10.0 + 2 * n, ramp_steps=9) for n in range(1, 20)
+    ]
+    batch = BatchConfig(seconds=160, micro_seconds=160, buckets=128)
+    plan = plan_of(index, batch, curriculum=(*stages, StageConfig(from_epoch=4)))
+    assert Counter(counted(epoch_of(plan, 4))) == dict.fromkeys(range(2000), 1)
+
+
+def test_two_threads_may_ask_copies_of_a_plan() -> None:
+    stages = (
+        StageConfig(max_seconds=4.0),
+        StageConfig(from_step=5, max_seconds=54, ramp_steps=200),
+    )
+    batch = BatchConfig(seconds=108, micro_seconds=54)
+    plan = plan_of(index_of(lognormal(1500)), batch, curriculum=stages)
+    wanted = [plan.progress(step) for step in range(260)]
+    for _ in range(3):
+        fresh = plan_of(index_of(lognormal(1500)), batch, curriculum=stages)
+        other = fresh.begun_at(fresh.origin)
+        with ThreadPoolExecutor(2) as pool:
+            asked = [
+                pool.submit(lambda p: [p.progress(step) for step in range(260)], p)
+                for p in (fresh, other)
+            ]
+            assert [one.result() for one in asked] == [wanted, wanted]

@@ -46,7 +46,9 @@ def test_batches_over_http_are_those_of_the_folder(
     workers: int,
     threads: int,
 ) -> None:
-    cache = CacheConfig(folder=tmp_path / "cache", gigabytes=gigabytes, backoff_seconds=0.01)
+    cache = CacheConfig(
+        folder=tmp_path / "cache", gigabytes=gigabytes, backoff_seconds=0.01, retries=12
+    )
     far = read(DataConfig(path=f"{server}/{mode}/x", cache=cache, workers=workers, threads=threads))
     near = read(DataConfig(path=str(token_shards), workers=0))
     assert [batch.keys for batch in far] == [batch.keys for batch in near]

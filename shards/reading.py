@@ -134,6 +134,17 @@ class _Member:
     checksums: list[int]
 
 
+@dataclass(frozen=True)
+class _Fetched:
+    """Clips whose bytes came: ``data[n]`` is span n, which holds the members of clip n."""
+
+    local: Rows
+    rows: list[int]
+    spans: list[Span]
+    members: list[_Member]
+    data: list[bytes]
+
+
 class _UnreadableError(Exception):
     """Why a clip among those asked for cannot be had."""
 
@@ -156,60 +167,48 @@ class _SourceReader:
     def read(self, local: Rows, rows: list[int]) -> Clips:
         spans, members = self._locate(local)
         found = self.store.fetch(spans)
-        lost = [data for data in found if not isinstance(data, bytes)]
-        if not lost:
-            return self._readable(local, rows, spans, members, cast("list[bytes]", found))
-        kept = [n for n, data in enumerate(found) if isinstance(data, bytes)]
         failures = [
             Failure(spans[n][0], self.prefix + self.index.key(int(local[n])), data.reason)
             for n, data in enumerate(found)
             if isinstance(data, ReadFailure)
         ]
+        if not failures:
+            data = cast("list[bytes]", found)
+            return self._readable(_Fetched(local, rows, spans, members, data))
+        kept = [n for n, data in enumerate(found) if isinstance(data, bytes)]
         if not kept:
             return self._nothing(failures)
         own, data = local[kept], [cast("bytes", found[n]) for n in kept]
-        clips = self._readable(own, [rows[n] for n in kept], *self._locate(own), data)
+        clips = self._readable(_Fetched(own, [rows[n] for n in kept], *self._locate(own), data))
         return replace(clips, failures=[*failures, *clips.failures])
 
-    def _readable(
-        self,
-        local: Rows,
-        rows: list[int],
-        spans: list[Span],
-        members: list[_Member],
-        found: list[bytes],
-    ) -> Clips:
+    def _readable(self, fetched: _Fetched) -> Clips:
         try:
-            return self._clips(local, rows, spans, members, found)
+            return self._clips(fetched)
         except _UnreadableError as reason:  # one of them; each alone, once more, tells which
+            local, rows = fetched.local, fetched.rows
             if len(rows) > 1:
                 return joined(
                     [self.read(local[n : n + 1], rows[n : n + 1]) for n in range(len(rows))]
                 )
             key = self.prefix + self.index.key(int(local[0]))
-            return self._nothing([Failure(spans[0][0], key, str(reason))])
+            return self._nothing([Failure(fetched.spans[0][0], key, str(reason))])
 
     def _nothing(self, failures: list[Failure]) -> Clips:
         return Clips([], [], [], {name: [] for name in self._fields}, failures)
 
-    def _clips(
-        self,
-        local: Rows,
-        rows: list[int],
-        spans: list[Span],
-        members: list[_Member],
-        found: list[bytes],
-    ) -> Clips:
+    def _clips(self, fetched: _Fetched) -> Clips:
+        rows = fetched.rows
         columns: dict[str, Column] = {}
-        for member in members:
-            field, column = self._treatment[member.name].field, self._decoded(member, found)
+        for member in fetched.members:
+            field, column = self._treatment[member.name].field, self._decoded(member, fetched.data)
             if len(member.clips) == len(rows) and field not in columns:
                 columns[field] = column
             else:
                 columns[field] = _filled(columns.get(field), len(rows), member.clips, column)
         every = {name: columns.get(name, [None] * len(rows)) for name in self._fields}
-        keys = [self.prefix + key for key in self.index.keys(local)]
-        return Clips(keys, rows, [span[0] for span in spans], every, [])
+        keys = [self.prefix + key for key in self.index.keys(fetched.local)]
+        return Clips(keys, rows, [span[0] for span in fetched.spans], every, [])
 
     def _decoded(self, member: _Member, found: list[bytes]) -> Column:
         places = zip(member.clips, member.starts, member.ends, strict=True)

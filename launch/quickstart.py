@@ -44,7 +44,7 @@ def _default_processes() -> int:
 
 def _make_corpus(shards: Path) -> None:
     from shards.demo import speak_corpus
-    from shards.pack import PackOptions, is_packed, pack
+    from shards.pack.job import is_packed, pack
 
     if is_packed(shards):
         typer.echo(f"using the shards in {shards}")
@@ -52,7 +52,7 @@ def _make_corpus(shards: Path) -> None:
     workers = os.cpu_count() or 1
     typer.echo(f"speaking {CLIPS} clips with espeak-ng into {shards}")
     listed = speak_corpus(shards, clips=CLIPS, workers=workers)
-    pack(listed, shards, PackOptions(workers=workers), typer.echo)
+    pack(listed, shards, workers=workers)
 
 
 def _summarise(run: Path, resume: list[str]) -> None:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from shards.commands import commands
+from shards.pack.cli import CORES, Workers, merge, pack, print_report, repack
 
 if TYPE_CHECKING:
-    from shards.pack import PackReport
     from shards.preview import PlannedMicroBatch
     from shards.stats import Stats
 
 app = commands("Pack speech into WebDataset shards and look at them.")
-CORES = os.cpu_count() or 1
-Workers = Annotated[int, typer.Option(min=1, help="Worker processes.")]
 
 
 @app.command()
@@ -29,45 +26,18 @@ def demo(
 ) -> None:
     """Synthesise a small bilingual corpus (OUT/speech.list) and pack it into OUT."""
     from shards.demo import speak_corpus
-    from shards.pack import PackOptions, pack
+    from shards.pack.job import pack as pack_corpus
 
     typer.echo(f"speaking {clips} clips")
     listed = speak_corpus(out, clips=clips, seed=seed, workers=workers)
-    _print_report(pack(listed, out, PackOptions(workers=workers), typer.echo), out)
+    report = pack_corpus(listed, out, workers=workers)
+    if report is not None:
+        print_report(report, out)
 
 
-@app.command(name="pack")
-def pack_command(
-    source: Annotated[Path, typer.Argument(help="A .list file or a GPT-SoVITS experiment folder.")],
-    out: Annotated[Path, typer.Argument(help="Folder for shards, index and rejects.")],
-    features: Annotated[
-        str | None,
-        typer.Option(
-            help="Comma-separated: phonemes.espeak, units.mfcc; by default what the source needs."
-        ),
-    ] = None,
-    units: Annotated[int, typer.Option(min=2, max=32767, help="Clusters of units.mfcc.")] = 200,
-    symbols: Annotated[str, typer.Option(help="GPT-SoVITS phoneme table: v1 or v2.")] = "v2",
-    shard_hours: Annotated[float, typer.Option(min=0.001, help="Audio per shard.")] = 1.0,
-    keep_audio: Annotated[
-        bool, typer.Option(help="Store the audio files too, as they are.")
-    ] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Shuffles clips and seeds the k-means.")] = 0,
-    workers: Workers = CORES,
-) -> None:
-    """Pack a corpus into shards. Run again after a kill, it goes on where it was."""
-    from shards.pack import PackOptions, pack
-
-    options = PackOptions(
-        features=None if features is None else tuple(features.split(",")),
-        units=units,
-        symbols=symbols,
-        shard_hours=shard_hours,
-        keep_audio=keep_audio,
-        seed=seed,
-        workers=workers,
-    )
-    _print_report(pack(source, out, options, typer.echo), out)
+app.command(name="pack")(pack)
+app.command(name="repack")(repack)
+app.command(name="merge")(merge)
 
 
 @app.command(name="stats")
@@ -113,15 +83,6 @@ def _print_plan(shown: list[PlannedMicroBatch]) -> None:
         typer.echo(form.format(*place, f"{micro.seconds:.2f}", f"{micro.padded_seconds:.2f}", keys))
     true, padded = (sum(getattr(m, name) for m in shown) for name in ("seconds", "padded_seconds"))
     typer.echo(f"{true:.1f} s of audio, {padded:.1f} s padded, padding {1 - true / padded:.2%}")
-
-
-def _print_report(report: PackReport, out: Path) -> None:
-    typer.echo(
-        f"{out}: {report.clips} clips, {report.hours:.2f} h in {report.shards} shards, "
-        f"{report.rejects.total()} rejected"
-    )
-    for reason, count in report.rejects.most_common():
-        typer.echo(f"  {count} x {reason} (rejects.parquet names them)")
 
 
 def _print_stats(found: Stats, folder: Path) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
-import xxhash
 
-from shards.atomic import replacing
 from shards.columns import MAPPED_BYTES, Column, IndexFile
 from shards.errors import UserError
 
@@ -72,7 +69,8 @@ class ClipRow:
     """What the index says of one clip.
 
     ``lengths`` counts each array member along its last axis (``phonemes.npy`` -> ``phonemes``);
-    ``largest`` holds the largest value of each integer member.
+    ``largest`` holds the largest value of each integer member; ``figures`` are what is known of the
+    clip's quality.
     """
 
     key: str
@@ -86,79 +84,7 @@ class ClipRow:
     source: str
     lengths: Mapping[str, int]
     largest: Mapping[str, int]
-
-
-def write_index(
-    folder: Path, rows: Iterable[ClipRow], shards: Iterable[ShardFacts], about: Mapping[str, Any]
-) -> None:
-    """Write ``folder/index.arrow`` atomically.
-
-    ``rows`` lie together shard by shard, in the order of ``shards``; ``about`` holds the feature
-    extractors' facts.
-    """
-    clips = list(rows)
-    length_names = sorted({name for clip in clips for name in clip.lengths})
-    columns = {name: pa.array(_column(clips, name), type=kind) for name, kind in FACTS.items()}
-    for name in length_names:
-        columns[name] = pa.array([clip.lengths.get(name, 0) for clip in clips], type=pa.int32())
-    metadata = {"lengths": length_names, "largest": _largest(clips), "digest": _digest(clips)}
-    write_columns(folder, pa.table(columns), list(shards), {**metadata, **about})
-
-
-def write_columns(
-    folder: Path, table: pa.Table, shards: Sequence[ShardFacts], about: Mapping[str, Any]
-) -> None:
-    """Write an index of columns that are there already, atomically, as one Arrow IPC batch.
-
-    ``about`` must hold ``lengths``, ``largest`` and ``digest``. What a run asks of the whole
-    corpus goes into the schema's metadata, so that opening an index of any size stays cheap.
-    """
-    metadata = {"format": FORMAT, "shortest": _shortest(table, about["lengths"]), **about}
-    table = table.replace_schema_metadata(
-        {"segue": json.dumps(metadata), "segue.shards": _packed(shards)}
-    )
-    with (
-        replacing(folder / FILE_NAME) as aside,
-        pa.OSFile(str(aside), "wb") as sink,
-        pa.ipc.new_file(sink, table.schema) as writer,
-    ):
-        writer.write_table(table.combine_chunks(), max_chunksize=max(1, table.num_rows))
-
-
-def _packed(shards: Sequence[ShardFacts]) -> bytes:
-    listed = {name: [getattr(shard, name) for shard in shards] for name in SHARD_FACTS.names}
-    table = pa.table(listed, schema=SHARD_FACTS)
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return bytes(sink.getvalue())
-
-
-def _shortest(table: pa.Table, names: Iterable[str]) -> dict[str, int]:
-    return {name: pc.min(table.column(name)).as_py() or 0 for name in names}
-
-
-def _column(clips: list[ClipRow], name: str) -> list[Any]:
-    if name == "members":
-        return [[vars(member) for member in clip.members] for clip in clips]
-    return [getattr(clip, name) for clip in clips]
-
-
-def _largest(clips: list[ClipRow]) -> dict[str, int]:
-    largest: dict[str, int] = {}
-    for clip in clips:
-        for name, value in clip.largest.items():
-            largest[name] = max(value, largest.get(name, value))
-    return largest
-
-
-def _digest(clips: list[ClipRow]) -> str:
-    digest = xxhash.xxh3_128()
-    for clip in clips:
-        sums = [f"{member.name}:{member.checksum}" for member in clip.members]
-        facts = (clip.shard, clip.key, f"{clip.seconds:.4f}", *sums)
-        digest.update("\0".join(facts).encode() + b"\n")
-    return digest.hexdigest()
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -236,6 +162,11 @@ class Index:
     def digest(self) -> str:
         """A fingerprint of every clip's identity, order, length and content."""
         return str(self.about["digest"])
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """The columns that say something of each clip's quality; NaN where it is not known."""
+        return tuple(self.about.get("figures", ()))
 
     @property
     def seconds(self) -> npt.NDArray[np.float32]:

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from experiment_corpus import write_experiment
 
-from shards.pack import PackOptions, pack
 
 GOLDENS = Path(__file__).parent / "golden"
 
@@ -33,7 +32,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="session")
 def token_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of shards with 120 clips of 1 to 8 s of tokens."""
+    from shards.pack.config import PackConfig
+    from shards.pack.job import pack
+
     root = tmp_path_factory.mktemp("tokens")
     source = write_experiment(root / "experiment", clips=120)
-    pack(source, root / "shards", PackOptions(shard_hours=0.02, workers=2), say=lambda _: None)
+    pack(source, root / "shards", PackConfig(shard_hours=0.02), workers=2)
     return root / "shards"

@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from shards.corpus import Corpus, Source
-from shards.index import Index, ShardFacts, write_columns
+from shards.index import Index, ShardFacts
+from shards.index_writer import write_columns
 
 
 def index_of(seconds: Sequence[float] | np.ndarray, per_shard: int = 50, seed: int = 0) -> Index:

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shards import espeak
+from shards.clip import Clip
 from shards.errors import UserError
+
+if TYPE_CHECKING:
+    from shards.pack.config import PackConfig
 
 PADDING, UNKNOWN = "_", "<unk>"
 
@@ -49,6 +56,41 @@ _VOICES = {
     "kr": "ko",
     "no": "nb",
 }
+
+
+@dataclass(frozen=True)
+class EspeakPhonemes:
+    """``phonemes.espeak``: the text's IPA as ids of a fixed table, int16 [phonemes]."""
+
+    member: ClassVar[str] = "phonemes.npy"
+    needs_text: ClassVar[bool] = True
+    needs_audio: ClassVar[bool] = False
+
+    @classmethod
+    def configured(cls, config: PackConfig, out: Path) -> EspeakPhonemes:
+        """UserError if espeak-ng is not installed."""
+        espeak.languages()
+        return cls()
+
+    def compute(self, clip: Clip) -> NDArray[Any]:
+        """Phonemes of the clip's text in its language; ValueError where there are none."""
+        ids = phoneme_ids(espeak.phonemize(clip.text, _voice_of(clip)))
+        if len(ids) == 0:
+            raise ValueError("text without phonemes")
+        return ids
+
+    def about(self) -> dict[str, Any]:
+        """The table's size."""
+        return {"feature": "phonemes.espeak", "symbols": len(SYMBOLS)}
+
+
+def _voice_of(clip: Clip) -> str:
+    if not clip.language:
+        raise ValueError("no language to speak the text in (the option language gives one)")
+    try:
+        return espeak_voice(clip.language)
+    except UserError as unknown:
+        raise ValueError(str(unknown)) from unknown
 
 
 def phoneme_ids(ipa: str) -> NDArray[np.int16]:

@@ -2,100 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
-import numpy.typing as npt
-
-from shards.audio import Audio
 from shards.errors import UserError
-from shards.features import phonemes_espeak
-from shards.sources.source import Utterance
+from shards.features.bert import BertFeatures
+from shards.features.feature import Feature
+from shards.features.loudness import Loudness
+from shards.features.mel import Mel
+from shards.features.phonemes_espeak import EspeakPhonemes
+from shards.features.units_hubert import HubertUnits
+from shards.features.units_mfcc import MfccUnits
+from shards.features.units_sovits import SovitsUnits
 
 if TYPE_CHECKING:
-    from shards.features.units_mfcc import MfccUnits
+    from shards.pack.config import PackConfig
 
-CODEBOOK = "units_mfcc.npz"
+_BUILDERS: dict[str, Callable[[PackConfig, Path], Feature]] = {
+    "phonemes.espeak": EspeakPhonemes.configured,
+    "units.mfcc": MfccUnits.configured,
+    "units.hubert": HubertUnits.configured,
+    "units.sovits": SovitsUnits.configured,
+    "bert": BertFeatures.configured,
+    "mel": Mel.configured,
+    "loudness": Loudness.configured,
+}
 
-
-class Feature(Protocol):
-    """Computes one member of a clip. Picklable: worker processes call it."""
-
-    @property
-    def member(self) -> str:
-        """The name of the member it computes."""
-        ...
-
-    def compute(self, utterance: Utterance, audio: Audio | None) -> npt.NDArray[Any]:
-        """The member's array, its length along the last axis; ValueError if it cannot be had."""
-        ...
-
-    def about(self) -> dict[str, Any]:
-        """What a reader of the shards must know, for the index."""
-        ...
+FEATURES = tuple(_BUILDERS)
+"""Every name that `features_named` knows."""
 
 
-@dataclass(frozen=True)
-class EspeakPhonemes:
-    """``phonemes.espeak``: the text's IPA as ids of a fixed table, int16 [phonemes]."""
+def features_named(names: Iterable[str], config: PackConfig, out: Path) -> tuple[Feature, ...]:
+    """The features to compute into shards in ``out``, in the order of ``names``.
 
-    member: str = "phonemes.npy"
-
-    def compute(self, utterance: Utterance, audio: Audio | None) -> npt.NDArray[Any]:
-        """Phonemes of the utterance's text in its language."""
-        from shards import espeak
-
-        try:
-            voice = phonemes_espeak.espeak_voice(utterance.language)
-        except UserError as unknown:
-            raise ValueError(str(unknown)) from unknown
-        ids = phonemes_espeak.phoneme_ids(espeak.phonemize(utterance.text, voice))
-        if len(ids) == 0:
-            raise ValueError("text without phonemes")
-        return ids
-
-    def about(self) -> dict[str, Any]:
-        """The table's size."""
-        return {"feature": "phonemes.espeak", "symbols": len(phonemes_espeak.SYMBOLS)}
+    UserError for an unknown name, for two features of one member, and for a feature whose options
+    in ``config`` or whose models on disk will not do.
+    """
+    wanted = tuple(names)
+    for name in wanted:
+        _refuse_unknown(name)
+    features = tuple(_BUILDERS[name](config, out) for name in wanted)
+    _refuse_shared_members(wanted, features)
+    return features
 
 
-@dataclass(frozen=True)
-class MfccSemantic:
-    """``units.mfcc``: k-means units of MFCCs at 25 Hz, int16 [frames], codebook in ``folder``."""
-
-    folder: Path
-    member: str = "semantic.npy"
-
-    def compute(self, utterance: Utterance, audio: Audio | None) -> npt.NDArray[Any]:
-        """Units of the utterance's audio."""
-        from shards.features.units_mfcc import mfcc25
-
-        if audio is None:
-            raise ValueError("units.mfcc needs audio")
-        return _codebook(self.folder / CODEBOOK).assign(mfcc25(audio.samples, audio.sample_rate))
-
-    def about(self) -> dict[str, Any]:
-        """The codebook's file and rate."""
-        return {"feature": "units.mfcc", "codebook": CODEBOOK, "per_second": 25}
+def _refuse_unknown(name: str) -> None:
+    if name in _BUILDERS:
+        return
+    nearest = get_close_matches(name, FEATURES, n=1)
+    meant = f", did you mean {nearest[0]}" if nearest else ""
+    raise UserError(f"features: '{name}' is unknown{meant}; choose from {', '.join(FEATURES)}")
 
 
-@cache
-def _codebook(path: Path) -> MfccUnits:
-    from shards.features.units_mfcc import MfccUnits
-
-    return MfccUnits.load(path)
-
-
-def features_named(names: Iterable[str], folder: Path) -> tuple[Feature, ...]:
-    """The features to compute into shards in ``folder``; UserError for an unknown name."""
-    known: dict[str, Feature] = {
-        "phonemes.espeak": EspeakPhonemes(),
-        "units.mfcc": MfccSemantic(folder),
-    }
-    for name in names:
-        if name not in known:
-            raise UserError(f"--features {name}: unknown; there are {', '.join(known)}")
-    return tuple(known[name] for name in names)
+def _refuse_shared_members(names: tuple[str, ...], features: tuple[Feature, ...]) -> None:
+    writers: dict[str, str] = {}
+    for name, feature in zip(names, features, strict=True):
+        if feature.member in writers:
+            raise UserError(
+                f"features: {writers[feature.member]} and {name} both write {feature.member}; "
+                "name only one of them"
+            )
+        writers[feature.member] = name

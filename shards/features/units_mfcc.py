@@ -8,60 +8,89 @@ levelled once for the whole corpus, not per clip: on a clip of a few frames it m
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import soxr
-import torch
-import torchaudio
 from numpy.typing import NDArray
 
-from shards.atomic import replacing
-from shards.audio import MIN_SECONDS
-from shards.errors import UserError
+from shards.audio import Audio
+from shards.clip import Clip
+from shards.features.kmeans import Codebook, codebook, gathered, refuse_other_codebook
+from shards.features.sound import long_enough, sound_of
+
+if TYPE_CHECKING:
+    from shards.pack.config import PackConfig
 
 SAMPLE_RATE = 16_000
-DIMENSIONS = 39
+CODEBOOK = "units_mfcc.npz"
+_ORIGIN = "MFCCs at 25 Hz"
 _FRAMES_PER_UNIT = 4
 _INT16_SCALE = 32_768.0
-# What numpy.load raises on files that are missing, cut off, or no .npz of plain arrays; entering a
-# lone array is an AttributeError in Python 3.10 and a TypeError later.
-_UNREADABLE = (OSError, EOFError, KeyError, ValueError, TypeError, AttributeError, BadZipFile)
 
 Floats = NDArray[np.float32]
 
 
-def mfcc25(audio: Floats, sample_rate: int) -> Floats:
+@dataclass(frozen=True)
+class MfccUnits:
+    """``units.mfcc``: int16 [frames] at 25 Hz, the nearest entry of a codebook in the shards."""
+
+    codebook: Path
+    clusters: int
+    seed: int
+
+    member: ClassVar[str] = "semantic.npy"
+    needs_text: ClassVar[bool] = False
+    needs_audio: ClassVar[bool] = True
+
+    @classmethod
+    def configured(cls, config: PackConfig, out: Path) -> MfccUnits:
+        """UserError for a codebook that is not of MFCCs."""
+        refuse_other_codebook(out / CODEBOOK, _ORIGIN)
+        return cls(out / CODEBOOK, config.units.clusters, config.seed)
+
+    def frames(self, audio: Audio) -> Floats:
+        """[frames, 39]; ValueError for audio that is too short."""
+        return mfcc25(audio)
+
+    def fit(self, frames: Sequence[Floats]) -> None:
+        """Cluster all of ``frames``, which are held in memory (156 bytes each)."""
+        every = gathered(frames, self.clusters)
+        scale = np.maximum(every.std(0), np.float32(1e-5))
+        fitted = Codebook.fit(every, scale, origin=_ORIGIN, clusters=self.clusters, seed=self.seed)
+        fitted.save(self.codebook)
+
+    def compute(self, clip: Clip) -> NDArray[Any]:
+        """Units of the clip's audio; ValueError for audio that is too short."""
+        frames = mfcc25(sound_of(clip))
+        return codebook(self.codebook, _ORIGIN).assign(frames)
+
+    def about(self) -> dict[str, Any]:
+        """The codebook's file and rate."""
+        return {"feature": "units.mfcc", "codebook": self.codebook.name, "per_second": 25}
+
+
+def mfcc25(audio: Audio) -> Floats:
     """[frames, 39] at 25 Hz with zero mean over the clip; frames is floor(25 * seconds) +- 1.
 
-    `audio` is mono [samples] in -1..1. A clip under 0.1 s or of another shape is a ValueError.
+    ValueError for a clip under 0.1 s.
     """
-    if audio.ndim != 1 or audio.size < round(MIN_SECONDS * sample_rate):
-        raise ValueError(
-            f"MFCC units need mono audio of at least {MIN_SECONDS} s; "
-            f"got shape {audio.shape} at {sample_rate} Hz"
-        )
-    frames = _mfcc100(_at_16k(audio, sample_rate))
+    frames = _mfcc100(long_enough(audio).at(SAMPLE_RATE).samples)
     groups = len(frames) // _FRAMES_PER_UNIT
     averaged = frames[: groups * _FRAMES_PER_UNIT].reshape(groups, _FRAMES_PER_UNIT, -1).mean(1)
     centred: Floats = averaged - averaged.mean(0)
     return centred
 
 
-def _at_16k(audio: Floats, sample_rate: int) -> Floats:
-    if sample_rate == SAMPLE_RATE:
-        return audio
-    resampled: Floats = soxr.resample(audio, sample_rate, SAMPLE_RATE)
-    return resampled
-
-
-def _mfcc100(audio: Floats) -> Floats:
+def _mfcc100(samples: Floats) -> Floats:
     """[frames, 39] at 100 Hz: MFCCs, first and second differences."""
+    import torch
+    import torchaudio
+
     # Kaldi's energies are those of int16 samples; its floor would swallow quiet -1..1 audio.
-    wave = torch.from_numpy(audio * np.float32(_INT16_SCALE))[None]
+    wave = torch.from_numpy(samples * np.float32(_INT16_SCALE))[None]
     mfcc = torchaudio.compliance.kaldi.mfcc(
         wave, sample_frequency=SAMPLE_RATE, snip_edges=False, use_energy=False
     ).T
@@ -69,62 +98,3 @@ def _mfcc100(audio: Floats) -> Floats:
     stacked = torch.cat([mfcc, delta, torchaudio.functional.compute_deltas(delta)])
     frames: Floats = stacked.T.numpy()
     return frames
-
-
-@dataclass(frozen=True, eq=False)
-class MfccUnits:
-    """A codebook. centroids: float32 [k, 39] in scaled space; scale: float32 [39], divides."""
-
-    centroids: Floats
-    scale: Floats
-
-    @classmethod
-    def fit(cls, features: Iterable[Floats], *, clusters: int = 200, seed: int = 0) -> MfccUnits:
-        """Cluster the frames of `features`, each float32 [frames, 39]; repeatable for a seed.
-
-        All frames are held in memory (156 bytes each): pass a sample of a large corpus. Fewer
-        frames than clusters is a UserError.
-        """
-        frames = np.concatenate([np.empty((0, DIMENSIONS), np.float32), *features])
-        if len(frames) < clusters:
-            raise UserError(
-                f"{clusters} clusters cannot be fitted to {len(frames)} frames of MFCCs; "
-                f"give more audio or set the number of clusters to at most {len(frames)}"
-            )
-        scale = np.maximum(frames.std(0), np.float32(1e-5))
-        return cls(_centroids(frames / scale, clusters, seed), scale)
-
-    def assign(self, features: Floats) -> NDArray[np.int16]:
-        """The nearest centroid of each frame: [frames, 39] -> int16 [frames]."""
-        # |x - c|^2 without |x|^2, which is the same for every centroid.
-        distance = (self.centroids**2).sum(1) - 2 * (features / self.scale) @ self.centroids.T
-        nearest: NDArray[np.int16] = distance.argmin(1).astype(np.int16)
-        return nearest
-
-    def save(self, path: Path) -> None:
-        """Write an .npz file, whole or not at all."""
-        with replacing(path) as aside, aside.open("wb") as file:
-            np.savez(file, centroids=self.centroids, scale=self.scale)
-
-    @classmethod
-    def load(cls, path: Path) -> MfccUnits:
-        """Read what `save` wrote; another file, or none, is a UserError."""
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                return cls(arrays["centroids"], arrays["scale"])
-        except _UNREADABLE as error:
-            raise UserError(
-                f"{path} holds no MFCC units ({error}); give a file that MfccUnits.save wrote"
-            ) from None
-
-
-def _centroids(frames: Floats, clusters: int, seed: int) -> Floats:
-    # scikit-learn takes more than a second to import.
-    from sklearn.cluster import MiniBatchKMeans
-    from threadpoolctl import threadpool_limits
-
-    means = MiniBatchKMeans(clusters, random_state=seed, n_init=3, batch_size=4096)
-    # The order in which threads sum would otherwise show in the last bits.
-    with threadpool_limits(limits=1):
-        means.fit(frames)
-    return np.asarray(means.cluster_centers_, dtype=np.float32)

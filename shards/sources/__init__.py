@@ -2,27 +2,49 @@
 
 from __future__ import annotations
 
+from functools import cache
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
+from typing import TYPE_CHECKING
 
 from shards.errors import UserError
-from shards.sources.annotation_list import AnnotationList
-from shards.sources.experiment_folder import ExperimentFolder
 from shards.sources.source import Source
 
+if TYPE_CHECKING:
+    from shards.pack.config import PackConfig
 
-def open_source(path: Path, *, symbols: str) -> Source:
-    """The corpus at ``path``; UserError where it is missing or of no kind known here.
 
-    ``symbols``: the phoneme table (v1 or v2) of a prepared GPT-SoVITS experiment.
+@cache
+def kinds() -> dict[str, type[Source]]:
+    """Every kind of corpus by its name: the subclasses of Source in this folder's modules."""
+    for module in iter_modules(__path__):
+        import_module(f"{__name__}.{module.name}")
+    found = sorted(Source.__subclasses__(), key=lambda kind: (kind.catches, kind.kind))
+    return {kind.kind: kind for kind in found}
+
+
+def open_source(path: Path, kind: str | None, config: PackConfig) -> Source:
+    """The corpus at ``path``, of the ``kind`` named or recognised.
+
+    UserError where it is missing, of no kind known here, or could be of several.
     """
     if not path.exists():
-        raise UserError(f"SOURCE: {path} does not exist; name a corpus folder or a .list file")
-    if ExperimentFolder.recognises(path):
-        return ExperimentFolder(path, symbols)
-    if AnnotationList.recognises(path):
-        return AnnotationList.at(path)
-    raise UserError(
-        f"SOURCE: {path} is no corpus known here; give a .list file (path|speaker|language|text), "
-        "a folder with exactly one, or a prepared GPT-SoVITS experiment folder "
-        "(2-name2text.txt and 6-name2semantic.tsv)"
-    )
+        raise UserError(f"SOURCE: {path} does not exist; name a corpus")
+    if kind is None:
+        return _recognised(path)(path, config)
+    if kind not in kinds():
+        raise UserError(f"--from {kind}: unknown; there are {', '.join(kinds())}")
+    return kinds()[kind](path, config)
+
+
+def _recognised(path: Path) -> type[Source]:
+    found = [kind for kind in kinds().values() if kind.recognises(path)]
+    if not found:
+        listed = "; ".join(f"{kind.kind}: {kind.about}" for kind in kinds().values())
+        raise UserError(f"SOURCE: {path} is no corpus known here ({listed}); name one of these")
+    first = [kind for kind in found if kind.catches == found[0].catches]
+    if len(first) > 1:
+        names = " or ".join(f"--from {kind.kind}" for kind in first)
+        raise UserError(f"SOURCE: {path} could be several kinds of corpus; say {names}")
+    return first[0]

@@ -2,66 +2,77 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import soundfile
+from shards.audio import AudioPlace
+from shards.errors import UserError
+from shards.sources.paths import is_file, without_wav
+from shards.sources.source import Recording, Reject, Source, read_lines
 
-from shards.audio import MIN_SECONDS, measure
-from shards.sources.source import Arrays, Reject, Utterance, read_lines
+if TYPE_CHECKING:
+    from shards.pack.config import PackConfig
+
+SUFFIX = ".list"
 
 
-@dataclass(frozen=True)
-class AnnotationList:
-    """A ``.list`` file; paths in it are absolute or relative to its folder."""
+class AnnotationList(Source):
+    """A ``.list`` file; paths in it are absolute or relative to its folder.
 
-    path: Path
-    default_features: tuple[str, ...] = ("phonemes.espeak", "units.mfcc")
+    A clip's name is its path as written without ``.wav`` and leading slashes; other suffixes
+    stay, so that a.wav and a.flac are two. As upstream, a text has no ``|``. The language AUTO,
+    which upstream's transcription writes, is none.
+    """
+
+    kind = "list"
+    about = "a .list file (path|speaker|language|text), or a folder with exactly one"
+    default_features = ("phonemes.espeak", "units.mfcc")
+
+    def __init__(self, path: Path, config: PackConfig) -> None:
+        super().__init__(path, config)
+        lists = _lists(path)
+        if len(lists) != 1:
+            raise UserError(f"SOURCE: {path} is not, or does not hold, one .list file; name that")
+        self._list = lists[0]
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
         """A ``.list`` file, or a folder with exactly one."""
-        return (path.is_file() and path.suffix == ".list") or len(_lists(path)) == 1
+        return len(_lists(path)) == 1
 
-    @classmethod
-    def at(cls, path: Path) -> AnnotationList:
-        """The list at ``path`` or in the folder ``path``."""
-        return cls(path if path.is_file() else _lists(path)[0])
+    def recordings(self) -> Iterator[Recording | Reject]:
+        """Every line; whether its audio is there, decoding finds out."""
+        for number, line in enumerate(read_lines(self._list), 1):
+            if line.strip():
+                yield self._recording(number, line)
 
-    def utterances(self) -> Iterator[Utterance | Reject]:
-        """Every line, with the duration that the audio's header states."""
-        seen: set[str] = set()
-        for number, line in enumerate(read_lines(self.path), 1):
-            if not line.strip():
-                continue
-            found = self._utterance(number, line)
-            if isinstance(found, Utterance) and found.name in seen:
-                found = Reject(found.name, "listed twice", f"line {number}")
-            seen.add(found.name)
-            yield found
-
-    def arrays(self, utterance: Utterance) -> Arrays:
-        """Nothing: all members are computed from audio and text."""
-        return {}
-
-    def _utterance(self, number: int, line: str) -> Utterance | Reject:
-        fields = line.split("|")
-        if len(fields) != 4:
-            return Reject(f"line {number}", "not path|speaker|language|text", line[:80])
-        name, speaker, language, text = (field.strip() for field in fields)
-        audio = self.path.parent / name
-        try:
-            seconds = measure(audio)
-        except (soundfile.LibsndfileError, TypeError, ZeroDivisionError) as error:
-            return Reject(name, "audio cannot be read", str(error))  # TypeError: headerless .raw
-        if seconds < MIN_SECONDS:
-            return Reject(name, f"shorter than {MIN_SECONDS} s", f"{seconds:.3f}")
-        if not text:
-            return Reject(name, "no text")
-        stem = name.rsplit(".", 1)[0].lstrip("/")
-        return Utterance(stem, seconds, speaker, language, text, audio)
+    def _recording(self, number: int, line: str) -> Recording | Reject:
+        fields = [part.strip() for part in line.split("|")]
+        if len(fields) != 4 or not fields[0] or "\0" in fields[0]:
+            reason = "not path|speaker|language|text"
+            return Reject(f"line {number}", reason, line[:80], str(self._list))
+        path, speaker, language, text = fields
+        return Recording(
+            name=without_wav(path.lstrip("/") or path),
+            audio=AudioPlace(self._list.parent / path),
+            text=text,
+            speaker=speaker,
+            language="" if language.upper() == "AUTO" else language,
+        )
 
 
-def _lists(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.list")) if folder.is_dir() else []
+def _lists(path: Path) -> list[Path]:
+    """The list that ``path`` is, or the first two that it holds."""
+    if is_file(path):
+        return [path] if path.suffix == SUFFIX else []
+    with suppress(OSError), os.scandir(path) as entries:
+        return [Path(entry.path) for entry in islice(filter(_is_list, entries), 2)]
+    return []
+
+
+def _is_list(entry: os.DirEntry[str]) -> bool:
+    return entry.name.endswith(SUFFIX) and not entry.name.startswith(".") and entry.is_file()

@@ -19,8 +19,9 @@ import soundfile
 import webdataset
 import xxhash
 
-from shards.index import MEMBER, NAMES, ClipRow, ShardFacts, write_columns, write_index
-from shards.write import member_places
+from shards.index import MEMBER, NAMES, ClipRow, ShardFacts
+from shards.index_writer import write_columns, write_index
+from shards.pack.tar import member_places
 
 CLIPS_PER_SHARD = 600
 BUCKETS = 8

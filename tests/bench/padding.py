@@ -22,7 +22,8 @@ from rich.console import Console
 from rich.table import Table
 
 from shards.corpus import Corpus, Source
-from shards.index import Index, ShardFacts, write_columns
+from shards.index import Index, ShardFacts
+from shards.index_writer import write_columns
 from shards.plan import BatchConfig, Plan
 
 MICRO_SECONDS = 160.0

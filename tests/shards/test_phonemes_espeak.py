@@ -8,10 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shards.clip import Clip
 from shards.demo import _ENGLISH, _MANDARIN
 from shards.errors import UserError
 from shards.espeak import phonemize
-from shards.features.phonemes_espeak import SYMBOLS, UNKNOWN, espeak_voice, phoneme_ids
+from shards.features.phonemes_espeak import (
+    SYMBOLS,
+    UNKNOWN,
+    EspeakPhonemes,
+    espeak_voice,
+    phoneme_ids,
+)
 
 UNKNOWN_ID = SYMBOLS.index(UNKNOWN)
 EVERYDAY_ENGLISH = (
@@ -115,3 +122,25 @@ def test_a_language_code_finds_its_voice(language: str, voice: str) -> None:
 def test_an_unknown_language_is_named_in_the_error(language: str) -> None:
     with pytest.raises(UserError, match=f"'{language}'"):
         espeak_voice(language)
+
+
+def clip_of(text: str, language: str) -> Clip:
+    return Clip("clip", text, "", language, None, {})
+
+
+def test_a_clip_gets_the_phonemes_of_its_language() -> None:
+    found = EspeakPhonemes().compute(clip_of("Nobody noticed.", "EN"))
+    assert found.tolist() == phoneme_ids(phonemize("Nobody noticed.", "en-us")).tolist()
+    assert len(found) > 10 and found.dtype == np.int16
+
+
+@pytest.mark.parametrize("text", ["", "...", "\0", "\t\n", "😀"])
+def test_text_without_phonemes_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^text without phonemes$"):
+        EspeakPhonemes().compute(clip_of(text, "en"))
+
+
+@pytest.mark.parametrize(("language", "reason"), [("KLINGON", "KLINGON"), ("", "^no language")])
+def test_a_language_without_a_voice_is_refused(language: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        EspeakPhonemes().compute(clip_of("nuqneH", language))

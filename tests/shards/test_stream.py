@@ -17,10 +17,11 @@ from shards.collate import Batch
 from shards.dataset import DataConfig, SourceConfig, open_plan, refuse_damaged_shards
 from shards.errors import UserError
 from shards.fields import Field
-from shards.index import ClipRow, Index, ShardFacts, write_index
+from shards.index import ClipRow, Index, ShardFacts
+from shards.index_writer import write_index
 from shards.plan import BatchConfig, Origin, Plan
 from shards.stream import read_batch, stream
-from shards.write import member_places
+from shards.pack.tar import member_places
 
 FIELDS = (
     Field("phonemes.npy", pad=0, dtype="int64"),

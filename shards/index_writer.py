@@ -1,0 +1,304 @@
+"""Writing an index of any number of clips: its columns grow on disk, not in memory."""
+
+from __future__ import annotations
+
+import json
+import mmap
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import xxhash
+
+from shards.atomic import replacing
+from shards.index import FACTS, FILE_NAME, FORMAT, MEMBER, SHARD_FACTS, ClipRow, ShardFacts
+
+SPLIT = "split"
+_NUMBERS = {"offset": np.int64, "size": np.int64, "seconds": np.float32}
+_MEMBER_NUMBERS = {"offset": np.int64, "size": np.int64, "checksum": np.uint64}
+
+
+def rows_table(rows: Sequence[ClipRow]) -> pa.Table:
+    """Rows as columns: those of FACTS, then each length and each figure that any row has."""
+    columns = {name: pa.array(_values(rows, name), type=kind) for name, kind in FACTS.items()}
+    for name in sorted({name for row in rows for name in row.lengths}):
+        columns[name] = pa.array([row.lengths.get(name, 0) for row in rows], type=pa.int32())
+    for name in sorted({name for row in rows for name in row.figures}):
+        columns[name] = pa.array(
+            [row.figures.get(name, float("nan")) for row in rows], type=pa.float32()
+        )
+    return pa.table(columns)
+
+
+def _values(rows: Sequence[ClipRow], name: str) -> list[Any]:
+    if name == "members":
+        return [[vars(member) for member in row.members] for row in rows]
+    return [getattr(row, name) for row in rows]
+
+
+def largest_values(rows: Iterable[ClipRow]) -> dict[str, int]:
+    """The largest value of each integer member over all rows."""
+    largest: dict[str, int] = {}
+    for row in rows:
+        raise_to(largest, row.largest)
+    return largest
+
+
+def raise_to(largest: dict[str, int], others: Mapping[str, int]) -> None:
+    """Raise each of ``largest`` to that of ``others``."""
+    for name, value in others.items():
+        largest[name] = max(value, largest.get(name, value))
+
+
+def write_index(
+    folder: Path, rows: Iterable[ClipRow], shards: Iterable[ShardFacts], about: Mapping[str, Any]
+) -> None:
+    """Write ``folder/index.arrow`` atomically.
+
+    ``rows`` lie together shard by shard, in the order of ``shards``; ``about`` holds the feature
+    extractors' facts.
+    """
+    clips = list(rows)
+    table = rows_table(clips)
+    writer = IndexWriter(
+        folder / ".index",
+        lengths=sorted({name for clip in clips for name in clip.lengths}),
+        figures=sorted({name for clip in clips for name in clip.figures}),
+    )
+    writer.add(table, list(shards))
+    writer.finish(folder, {"largest": largest_values(clips), **about})
+
+
+class IndexWriter:
+    """An index being written block by block.
+
+    ``scratch`` is a folder of its own that `finish` removes; ``lengths`` and ``figures`` name all
+    such columns of all blocks, ``names`` further columns of strings.
+    """
+
+    def __init__(
+        self,
+        scratch: Path,
+        *,
+        lengths: Sequence[str],
+        figures: Sequence[str],
+        names: Sequence[str] = (),
+    ) -> None:
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(parents=True)
+        self.scratch = scratch
+        self.lengths, self.figures = tuple(lengths), tuple(figures)
+        self.rows = 0
+        self._shards: list[ShardFacts] = []
+        self._key = _Strings(scratch, "key", np.int64)
+        self._names = {
+            name: _Names(scratch, name) for name in ("shard", "speaker", "language", "source")
+        } | {name: _Names(scratch, name) for name in names}
+        numbers = {**_NUMBERS, **dict.fromkeys(lengths, np.int32)}
+        numbers |= dict.fromkeys(figures, np.float32)
+        self._numbers = {name: _Numbers(scratch, name, kind) for name, kind in numbers.items()}
+        self._members = _Members(scratch)
+
+    def add(self, table: pa.Table, shards: Sequence[ShardFacts]) -> None:
+        """Append the rows of ``shards``, which lie together shard by shard."""
+        self.rows += table.num_rows
+        self._shards += shards
+        self._key.add(table.column("key"))
+        self._members.add(table.column("members"))
+        for name, names in self._names.items():
+            names.add(table.column(name))
+        for name, numbers in self._numbers.items():
+            numbers.add(table, name)
+
+    def finish(self, folder: Path, about: Mapping[str, Any]) -> None:
+        """Write ``folder/index.arrow`` atomically and remove the scratch folder.
+
+        ``about`` must hold ``largest``, the largest value of each integer member.
+        """
+        names = {name: column.array() for name, column in self._names.items()}
+        numbers = {name: column.array() for name, column in self._numbers.items()}
+        columns = {"key": self._key.array(), "members": self._members.array(), **names, **numbers}
+        extra = [name for name in names if name not in FACTS]
+        ordered = [*FACTS, *extra, *self.lengths, *self.figures]
+        facts = {"lengths": list(self.lengths), "figures": list(self.figures)}
+        table = pa.table({name: columns[name] for name in ordered})
+        write_columns(folder, table, self._shards, {**facts, "digest": self._digest(), **about})
+        shutil.rmtree(self.scratch)
+
+    def _digest(self) -> str:
+        """A fingerprint of every clip's identity, order, length and content, and of its shard.
+
+        Not of its speaker and figures: they are not what is trained on.
+        """
+        parts = [self._key.digest(), self._members.digest(), self._names["shard"].digest()]
+        parts += [self._numbers[name].digest() for name in ("seconds", *self.lengths)]
+        return xxhash.xxh3_128_hexdigest("\0".join(parts).encode())
+
+
+class _Numbers:
+    """A column of numbers that grows in a file."""
+
+    def __init__(self, scratch: Path, name: str, kind: Any) -> None:
+        self._path = scratch / f"{name}.{np.dtype(kind).name}"
+        self._kind = np.dtype(kind)
+        self._sum = xxhash.xxh3_64()
+        self._file = self._path.open("wb")
+        self.count = 0
+
+    def add(self, table: pa.Table, name: str) -> None:
+        """Append a column of ``table``, or as many zeros (figures: NaN) if it has none.
+
+        What is a figure here may be a length in another table: then that is not this column.
+        """
+        floats = self._kind.kind == "f"
+        if name in table.column_names:
+            column = table.column(name)
+            if pa.types.is_floating(column.type) == floats:
+                self.extend(column.to_numpy())
+                return
+        self.extend(np.full(table.num_rows, np.nan if floats else 0))
+
+    def extend(self, values: npt.NDArray[Any]) -> None:
+        data = np.ascontiguousarray(values, dtype=self._kind)
+        self._file.write(memoryview(data).cast("B"))
+        self._sum.update(data)
+        self.count += len(data)
+
+    def digest(self) -> str:
+        return str(self._sum.hexdigest())
+
+    def array(self) -> pa.Array:
+        """The column as a view of its file."""
+        return pa.Array.from_buffers(
+            pa.from_numpy_dtype(self._kind), self.count, [None, self.buffer()]
+        )
+
+    def buffer(self) -> pa.Buffer:
+        self._file.close()
+        if self.count == 0:
+            return pa.py_buffer(b"")
+        with self._path.open("rb") as file:
+            return pa.py_buffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+class _Strings:
+    """A column of strings: where each ends, and their bytes one after another."""
+
+    def __init__(self, scratch: Path, name: str, kind: Any) -> None:
+        self._starts = _Numbers(scratch, f"{name}.starts", kind)
+        self._text = _Numbers(scratch, f"{name}.text", np.uint8)
+        self._starts.extend(np.zeros(1))
+
+    def add(self, column: pa.ChunkedArray) -> None:
+        texts = pa.concat_arrays([chunk.cast(pa.large_string()) for chunk in column.chunks])
+        _, starts, data = texts.buffers()
+        offsets = np.frombuffer(starts, np.int64)[texts.offset : texts.offset + len(texts) + 1]
+        if len(texts) == 0 or data is None:
+            self._starts.extend(np.full(len(texts), self._text.count))
+            return
+        self._starts.extend(offsets[1:] - offsets[0] + self._text.count)
+        self._text.extend(np.frombuffer(data, np.uint8)[offsets[0] : offsets[-1]])
+
+    def digest(self) -> str:
+        return self._starts.digest() + self._text.digest()
+
+    def array(self) -> pa.Array:
+        buffers = [None, self._starts.buffer(), self._text.buffer()]
+        return pa.Array.from_buffers(pa.large_string(), self._starts.count - 1, buffers)
+
+
+class _Names:
+    """A column of few different strings: the strings once, in memory, and their numbers."""
+
+    def __init__(self, scratch: Path, name: str) -> None:
+        self._numbers = _Numbers(scratch, f"{name}.number", np.int32)
+        self._known: dict[str, int] = {}
+
+    def add(self, column: pa.ChunkedArray) -> None:
+        for chunk in column.chunks:
+            self.extend(chunk)
+
+    def extend(self, chunk: pa.Array) -> None:
+        coded = chunk if pa.types.is_dictionary(chunk.type) else chunk.dictionary_encode()
+        ours = [
+            self._known.setdefault(name, len(self._known)) for name in coded.dictionary.to_pylist()
+        ]
+        numbers = np.array(ours, dtype=np.int32)
+        self._numbers.extend(numbers[coded.indices.to_numpy()] if len(coded) else numbers[:0])
+
+    def digest(self) -> str:
+        return self._numbers.digest() + xxhash.xxh3_64_hexdigest("\0".join(self._known).encode())
+
+    def array(self) -> pa.Array:
+        known = pa.array(list(self._known), type=pa.string())
+        return pa.DictionaryArray.from_arrays(self._numbers.array(), known)
+
+
+class _Members:
+    """The column of lists of members."""
+
+    def __init__(self, scratch: Path) -> None:
+        self._starts = _Numbers(scratch, "members.starts", np.int32)
+        self._starts.extend(np.zeros(1))
+        self._name = _Names(scratch, "members.name")
+        self._numbers = {
+            name: _Numbers(scratch, f"members.{name}", kind)
+            for name, kind in _MEMBER_NUMBERS.items()
+        }
+        self._count = 0
+
+    def add(self, column: pa.ChunkedArray) -> None:
+        for chunk in column.chunks:
+            values = chunk.flatten()
+            self._starts.extend(np.cumsum(pc.list_value_length(chunk).to_numpy()) + self._count)
+            self._name.extend(values.field("name"))
+            for name, numbers in self._numbers.items():
+                numbers.extend(values.field(name).to_numpy())
+            self._count += len(values)
+
+    def digest(self) -> str:
+        parts = [self._starts.digest(), self._name.digest()]
+        return "".join([*parts, self._numbers["size"].digest(), self._numbers["checksum"].digest()])
+
+    def array(self) -> pa.Array:
+        numbers = [self._numbers[name].array() for name in _MEMBER_NUMBERS]
+        values = pa.StructArray.from_arrays([self._name.array(), *numbers], fields=list(MEMBER))
+        return pa.ListArray.from_arrays(self._starts.array(), values)
+
+
+def write_columns(
+    folder: Path, table: pa.Table, shards: Sequence[ShardFacts], about: Mapping[str, Any]
+) -> None:
+    """Write an index of columns that are there already, atomically, as one Arrow IPC batch.
+
+    ``about`` must hold ``lengths``, ``largest`` and ``digest``. What a run asks of the whole
+    corpus goes into the schema's metadata, so that opening an index of any size stays cheap.
+    """
+    metadata = {"format": FORMAT, "shortest": _shortest(table, about["lengths"]), **about}
+    table = table.replace_schema_metadata(
+        {"segue": json.dumps(metadata), "segue.shards": _packed(shards)}
+    )
+    with (
+        replacing(folder / FILE_NAME) as aside,
+        pa.OSFile(str(aside), "wb") as sink,
+        pa.ipc.new_file(sink, table.schema) as writer,
+    ):
+        writer.write_table(table.combine_chunks(), max_chunksize=max(1, table.num_rows))
+
+
+def _packed(shards: Sequence[ShardFacts]) -> bytes:
+    listed = {name: [getattr(shard, name) for shard in shards] for name in SHARD_FACTS.names}
+    table = pa.table(listed, schema=SHARD_FACTS)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
+
+
+def _shortest(table: pa.Table, names: Iterable[str]) -> dict[str, int]:
+    return {name: pc.min(table.column(name)).as_py() or 0 for name in names}

@@ -1,0 +1,1 @@
+"""Packing a corpus into shards."""

@@ -1,0 +1,260 @@
+"""A block of prepared clips into shards: one length bucket a shard, shuffled, speakers spread."""
+
+from __future__ import annotations
+
+import json
+import mmap
+import random
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import webdataset
+
+from shards.atomic import replacing
+from shards.buckets import edges_of
+from shards.index import ClipRow, Member, ShardFacts
+from shards.index_writer import largest_values, rows_table
+from shards.pack.chunk import Kept, data_path, done_chunk, forget_chunk
+from shards.pack.listing import Chunk
+from shards.pack.recipe import Recipe
+from shards.pack.tar import member_places
+from shards.sources.source import Reject
+
+BUCKETS = 8
+SOUND, WORDS = "sound", "words"
+"""Columns of a block's rows that the index does not keep: hashes to find duplicates by."""
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A prepared clip and the file that its members lie in."""
+
+    clip: Kept
+    data: memoryview
+
+    def member(self, name: str) -> memoryview:
+        """The bytes of one member."""
+        offset, size = self.clip.places[name]
+        return self.data[offset : offset + size]
+
+
+class BlockDone:
+    """The receipt of a block in the folder ``work``: its rows, shards and rejects."""
+
+    def __init__(self, work: Path, block: int) -> None:
+        self._rows_path = work / f"block-{block:06d}.arrow"
+        self._facts_path = work / f"block-{block:06d}.json"
+
+    @classmethod
+    def write(
+        cls,
+        work: Path,
+        block: int,
+        table: pa.Table,
+        shards: Sequence[ShardFacts],
+        rejects: Sequence[Reject],
+        largest: dict[str, int],
+    ) -> BlockDone:
+        """Put the receipt down; ``table`` has the columns of an index, and SOUND and WORDS."""
+        done = cls(work, block)
+        with (
+            replacing(done._rows_path) as aside,
+            pa.OSFile(str(aside), "wb") as sink,
+            pa.ipc.new_file(sink, table.schema) as writer,
+        ):
+            writer.write_table(table)
+        facts = {
+            "shards": [asdict(shard) for shard in shards],
+            "rejects": [asdict(reject) for reject in rejects],
+            "largest": largest,
+            "seconds": pc.sum(table.column("seconds")).as_py() or 0.0,
+        }
+        with replacing(done._facts_path) as aside:
+            aside.write_text(json.dumps(facts), encoding="utf-8")
+        return done
+
+    @property
+    def there(self) -> bool:
+        """Whether the block was finished."""
+        return self._facts_path.is_file()
+
+    def whole(self, out: Path) -> bool:
+        """Whether it was finished and its shards in ``out`` are as long as they were."""
+        return self.there and all(
+            (out / shard.name).is_file() and (out / shard.name).stat().st_size == shard.bytes
+            for shard in self.shards
+        )
+
+    def forget(self) -> None:
+        """Remove the receipt: the block has to be made again."""
+        self._facts_path.unlink(missing_ok=True)
+
+    @property
+    def _facts(self) -> dict[str, Any]:
+        facts: dict[str, Any] = json.loads(self._facts_path.read_text(encoding="utf-8"))
+        return facts
+
+    @property
+    def shards(self) -> list[ShardFacts]:
+        """The block's shards, in the order of the rows."""
+        return [ShardFacts(**shard) for shard in self._facts["shards"]]
+
+    @property
+    def rejects(self) -> list[Reject]:
+        """What did not get in."""
+        return [Reject(**reject) for reject in self._facts["rejects"]]
+
+    @property
+    def clips(self) -> int:
+        """How many clips got in."""
+        return sum(shard.rows for shard in self.shards)
+
+    @property
+    def hours(self) -> float:
+        """How much audio they are."""
+        return float(self._facts["seconds"]) / 3600
+
+    @property
+    def largest(self) -> dict[str, int]:
+        """The largest value of each integer member."""
+        return dict(self._facts["largest"])
+
+    @property
+    def table(self) -> pa.Table:
+        """The rows, mapped from disk."""
+        return pa.ipc.open_file(pa.memory_map(str(self._rows_path))).read_all()
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns of `table`."""
+        return pa.ipc.open_file(pa.memory_map(str(self._rows_path))).schema
+
+
+def write_block(recipe: Recipe, block: int, chunks: Sequence[Chunk]) -> BlockDone:
+    """Write the shards of a block whose chunks are prepared, and last its receipt.
+
+    The shards depend on the block's clips and their order, not on where chunks were cut.
+    """
+    clips: list[Placed] = []
+    rejects: list[Reject] = []
+    for chunk in chunks:
+        done = done_chunk(recipe, chunk)
+        assert done is not None, f"chunk {chunk.name} is not prepared"
+        data = _mapped(data_path(recipe, chunk))
+        clips += [Placed(clip, data) for clip in done.clips]
+        rejects += done.rejects
+    shards: list[ShardFacts] = []
+    rows: list[ClipRow] = []
+    ordered: list[Placed] = []
+    for number, chosen in enumerate(lay_out(clips, recipe.config.shard_hours, recipe.seed(block))):
+        name = f"shard-{block:06d}-{number:02d}.tar"
+        facts, placed = _write_shard(recipe, name, chosen)
+        shards.append(facts)
+        rows += placed
+        ordered += chosen
+    table = _with_hashes(rows_table(rows), [place.clip for place in ordered])
+    receipt = BlockDone.write(recipe.work, block, table, shards, rejects, largest_values(rows))
+    for chunk in chunks:
+        forget_chunk(recipe, chunk)
+    return receipt
+
+
+def _mapped(path: Path) -> memoryview:
+    if path.stat().st_size == 0:
+        return memoryview(b"")
+    with path.open("rb") as file:
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def _with_hashes(table: pa.Table, clips: Sequence[Kept]) -> pa.Table:
+    for name in (SOUND, WORDS):
+        hashes = pa.array([getattr(clip, name) for clip in clips], type=pa.uint64())
+        table = table.append_column(name, hashes)
+    return table
+
+
+def lay_out(clips: Sequence[Placed], shard_hours: float, seed: str) -> Iterator[list[Placed]]:
+    """Shards of about ``shard_hours`` of audio each, every clip in exactly one."""
+    if not clips:
+        return
+    seconds = np.array([place.clip.seconds for place in clips], dtype=np.float32)
+    bucket_of = np.searchsorted(edges_of(seconds, BUCKETS), seconds)
+    for bucket in range(int(bucket_of.max()) + 1):
+        members = [clips[int(row)] for row in np.flatnonzero(bucket_of == bucket)]
+        order = spread_speakers(members, random.Random(f"{seed}/{bucket}"))
+        yield from _cut(order, shard_hours * 3600)
+
+
+def spread_speakers(clips: Sequence[Placed], chance: random.Random) -> list[Placed]:
+    """A shuffle in which every speaker's clips lie evenly over the whole length."""
+    by_speaker: dict[str, list[Placed]] = defaultdict(list)
+    for place in clips:
+        by_speaker[place.clip.speaker].append(place)
+    placed: list[tuple[float, Placed]] = []
+    for own in by_speaker.values():
+        chance.shuffle(own)
+        placed += [((n + chance.random()) / len(own), place) for n, place in enumerate(own)]
+    return [place for _, place in sorted(placed, key=lambda pair: pair[0])]
+
+
+def _cut(order: Sequence[Placed], limit: float) -> Iterator[list[Placed]]:
+    """Runs of about ``limit`` seconds, all of about one length, so that none is a scrap."""
+    total = sum(place.clip.seconds for place in order)
+    parts = max(1, round(total / limit))
+    shard: list[Placed] = []
+    held, done = 0.0, 1
+    for place in order:
+        if shard and held >= done * total / parts:
+            yield shard
+            shard, done = [], done + 1
+        shard.append(place)
+        held += place.clip.seconds
+    if shard:
+        yield shard
+
+
+def _write_shard(
+    recipe: Recipe, name: str, clips: Sequence[Placed]
+) -> tuple[ShardFacts, list[ClipRow]]:
+    with replacing(recipe.out / name) as aside:
+        with (
+            aside.open("wb") as stream,
+            webdataset.TarWriter(
+                stream, encoder=False, user="segue", group="segue", mtime=0
+            ) as tar,
+        ):
+            for place in clips:
+                tar.write(_sample(place))
+        places, checksum = member_places(aside)
+        facts = ShardFacts(name, len(clips), aside.stat().st_size, checksum)
+    source = recipe.source.path.name
+    return facts, [_row(name, place.clip, places[place.clip.key], source) for place in clips]
+
+
+def _sample(place: Placed) -> dict[str, Any]:
+    members = {name: bytes(place.member(name)) for name in place.clip.places}
+    return {"__key__": place.clip.key, **members}
+
+
+def _row(shard: str, clip: Kept, members: Sequence[Member], source: str) -> ClipRow:
+    first, last = members[0], members[-1]
+    return ClipRow(
+        key=clip.key,
+        shard=shard,
+        offset=first.offset,
+        size=last.offset + last.size - first.offset,
+        members=tuple(members),
+        seconds=clip.seconds,
+        speaker=clip.speaker,
+        language=clip.language,
+        source=source,
+        lengths=clip.lengths,
+        largest=clip.largest,
+        figures=clip.figures,
+    )

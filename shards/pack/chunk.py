@@ -1,0 +1,102 @@
+"""A chunk of recordings, prepared and put aside until its block is whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from shards.atomic import replacing
+from shards.pack.listing import Chunk, Layout
+from shards.pack.prepare import Prepared, prepare
+from shards.pack.recipe import Recipe
+from shards.sources.source import Reject
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A prepared clip whose members lie in a chunk's file: (offset, size) by extension."""
+
+    key: str
+    seconds: float
+    speaker: str
+    language: str
+    places: Mapping[str, tuple[int, int]]
+    lengths: Mapping[str, int]
+    largest: Mapping[str, int]
+    figures: Mapping[str, float]
+    sound: int
+    words: int
+
+
+@dataclass(frozen=True)
+class ChunkDone:
+    """What a chunk gave."""
+
+    clips: tuple[Kept, ...]
+    rejects: tuple[Reject, ...]
+
+    @property
+    def seconds(self) -> float:
+        """Audio that got in."""
+        return sum(clip.seconds for clip in self.clips)
+
+
+def prepare_chunk(recipe: Recipe, layout: Layout, chunk: Chunk) -> ChunkDone:
+    """Prepare the recordings of a chunk into its file; the list of what lies there comes last."""
+    clips: list[Kept] = []
+    rejects: list[Reject] = []
+    with replacing(data_path(recipe, chunk)) as aside, aside.open("wb") as file:
+        for found in _found(recipe, layout, chunk):
+            if isinstance(found, Reject):
+                rejects.append(found)
+                continue
+            places = {}
+            for name, data in found.members.items():
+                places[name] = (file.tell(), len(data))
+                file.write(data)
+            clips.append(_kept(found, places))
+    done = ChunkDone(tuple(clips), tuple(rejects))
+    with replacing(_list_path(recipe, chunk)) as aside:
+        aside.write_text(json.dumps(asdict(done)), encoding="utf-8")
+    return done
+
+
+def _found(recipe: Recipe, layout: Layout, chunk: Chunk) -> Iterator[Prepared | Reject]:
+    for row in layout.rows(chunk):
+        listed = layout.listing.row(row)
+        if isinstance(listed, Reject):
+            yield listed
+        else:
+            yield from prepare(recipe, listed)
+
+
+def _kept(found: Prepared, places: dict[str, tuple[int, int]]) -> Kept:
+    facts = {name: getattr(found, name) for name in Kept.__dataclass_fields__ if name != "places"}
+    return Kept(places=places, **facts)
+
+
+def done_chunk(recipe: Recipe, chunk: Chunk) -> ChunkDone | None:
+    """What an earlier start has already prepared, or None."""
+    path = _list_path(recipe, chunk)
+    if not (path.is_file() and data_path(recipe, chunk).is_file()):
+        return None
+    saved = json.loads(path.read_text(encoding="utf-8"))
+    clips = tuple(Kept(**clip) for clip in saved["clips"])
+    return ChunkDone(clips, tuple(Reject(**reject) for reject in saved["rejects"]))
+
+
+def data_path(recipe: Recipe, chunk: Chunk) -> Path:
+    """The file with the members of a chunk's clips, one after another."""
+    return recipe.work / f"chunk-{chunk.name}.bin"
+
+
+def _list_path(recipe: Recipe, chunk: Chunk) -> Path:
+    return recipe.work / f"chunk-{chunk.name}.json"
+
+
+def forget_chunk(recipe: Recipe, chunk: Chunk) -> None:
+    """Remove a chunk that has become shards."""
+    _list_path(recipe, chunk).unlink(missing_ok=True)
+    data_path(recipe, chunk).unlink(missing_ok=True)

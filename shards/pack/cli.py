@@ -1,0 +1,125 @@
+"""``segue shards pack``, ``merge`` and ``repack``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from shards.pack.config import PackConfig
+    from shards.pack.finish import PackReport
+    from shards.pack.job import Part
+
+CORES = os.cpu_count() or 1
+Workers = Annotated[int, typer.Option(min=1, help="Worker processes.")]
+Out = Annotated[Path, typer.Argument(help="Folder for shards, index and rejects.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Argument(help="Settings to change, such as cut.max_seconds=30.", metavar="KEY.SUB=VALUE"),
+]
+ConfigFile = Annotated[
+    Path | None, typer.Option(help="YAML of settings; by default configs/pack.yaml's.")
+]
+PartOption = Annotated[
+    str | None,
+    typer.Option(metavar="I/N", help="Do the I-th of N parts; 'segue shards merge OUT' ends it."),
+]
+
+
+def pack(
+    source: Annotated[Path, typer.Argument(help="A corpus; docs/pack.md lists the kinds.")],
+    out: Out,
+    settings: Settings = None,
+    features: Annotated[
+        str | None,
+        typer.Option(help="Comma-separated, such as phonemes.espeak,units.mfcc; see docs/pack.md."),
+    ] = None,
+    kind: Annotated[
+        str | None, typer.Option("--from", help="The kind of corpus, if not to be recognised.")
+    ] = None,
+    config: ConfigFile = None,
+    part: PartOption = None,
+    workers: Workers = CORES,
+) -> None:
+    """Pack a corpus into shards. Run again after a kill, it goes on where it was."""
+    from shards.pack.job import Part
+
+    chosen = list(settings or [])
+    if features is not None:
+        chosen.append(f"features=[{features}]")
+    _pack(source, out, _loaded(config, chosen), kind, Part.parse(part or "1/1"), workers)
+
+
+def repack(
+    source: Annotated[Path, typer.Argument(help="A .tar of WebDataset, or a folder with some.")],
+    out: Out,
+    settings: Settings = None,
+    config: ConfigFile = None,
+    part: PartOption = None,
+    workers: Workers = CORES,
+) -> None:
+    """Sort the clips of WebDataset tars into shards of like lengths, their files as they are."""
+    from shards.pack.job import Part
+
+    chosen = _loaded(config, list(settings or []))
+    _pack(source, out, chosen, "webdataset", Part.parse(part or "1/1"), workers)
+
+
+def merge(
+    out: Out,
+    parts: Annotated[
+        list[Path] | None, typer.Argument(help="Folders of parts that were packed elsewhere.")
+    ] = None,
+) -> None:
+    """Make one dataset of the parts that 'segue shards pack --part' has packed."""
+    from shards.pack.merge import merge as merge_parts
+
+    print_report(merge_parts(out, parts or []), out)
+
+
+def _loaded(path: Path | None, overrides: list[str]) -> PackConfig:
+    from importlib.resources import as_file, files
+
+    from shards.pack.config import PackConfig
+    from shards.settings import load
+
+    with as_file(files("configs") / "pack.yaml") as shipped:
+        return load(PackConfig, path or shipped, overrides)
+
+
+def _pack(
+    source: Path, out: Path, config: PackConfig, kind: str | None, part: Part, workers: int
+) -> None:
+    from rich.console import Console
+
+    from shards.pack.job import pack as pack_corpus
+    from shards.pack.progress import Screen
+
+    with Screen(Console()) as screen:
+        report = pack_corpus(
+            source, out, config, kind=kind, part=part, workers=workers, watch=screen
+        )
+    if report is not None:
+        print_report(report, out)
+    else:
+        typer.echo(f"{out}: part {part.number}/{part.count} is there; 'segue shards merge {out}'")
+
+
+def print_report(report: PackReport, out: Path) -> None:
+    """What there is now, and what did not get in."""
+    typer.echo(
+        f"{out}: {report.clips:,} clips, {report.hours:,.2f} h in {report.shards} shards, "
+        f"{report.rejects.total():,} rejected"
+    )
+    for reason, count in report.rejects.most_common():
+        typer.echo(f"  {count:,} x {reason} (rejects.parquet names them)")
+    if report.near:
+        typer.echo(
+            f"  {report.near:,} clips have the words, speaker and length of another "
+            "(duplicates.near=reject leaves them out)"
+        )
+    if report.validation:
+        typer.echo(f"  {len(report.validation)} speakers are for validation")

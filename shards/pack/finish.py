@@ -1,0 +1,149 @@
+"""Finished blocks into one dataset: duplicates out, speakers split, index and rejects written."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet
+
+from shards.atomic import replacing
+from shards.errors import UserError
+from shards.index import FACTS, ShardFacts
+from shards.index_writer import SPLIT, IndexWriter, raise_to
+from shards.pack.block import SOUND, WORDS, BlockDone
+from shards.pack.listing import forget_listing
+from shards.pack.recipe import WORK_FOLDER
+from shards.pack.repeats import find_repeats
+from shards.pack.split import TRAIN, VALIDATION, validation_speakers
+from shards.pack.state import State
+from shards.sources.source import Reject
+
+REJECTS = "rejects.parquet"
+_REJECT = pa.schema([(name, pa.string()) for name in ("name", "reason", "figure", "file")])
+
+
+@dataclass
+class PackReport:
+    """What packing gave. ``near`` counts clips that stay though another is nearly the same."""
+
+    clips: int = 0
+    hours: float = 0.0
+    shards: int = 0
+    near: int = 0
+    validation: frozenset[str] = frozenset()
+    rejects: Counter[str] = field(default_factory=Counter)
+
+
+def finish(out: Path) -> PackReport:
+    """Write the index and the rejects of the blocks in ``out``.
+
+    UserError where blocks are missing or not one clip got in.
+    """
+    state = State.read(out)
+    blocks = _all_blocks(out, state.blocks)
+    repeats = find_repeats(blocks, state.config.duplicates)
+    speakers = validation_speakers(_seconds_by_speaker(blocks), state.config)
+    report = PackReport(near=repeats.near, validation=speakers)
+    writer = _index_writer(out, blocks, speakers)
+    largest: dict[str, int] = {}
+    with _rejects_file(out / REJECTS) as rejects:
+        for number, block in enumerate(blocks):
+            table, shards = _without(block, repeats.rows(number))
+            lost = [*block.rejects, *repeats.rejects(number)]
+            rejects.write_table(_rejects_table(lost))
+            report.rejects.update(reject.reason for reject in lost)
+            writer.add(_with_split(table, speakers), shards)
+            raise_to(largest, block.largest)
+            report.shards += len(shards)
+            report.hours += float(np.sum(table.column("seconds").to_numpy(), dtype=float)) / 3600
+    report.clips = writer.rows
+    if report.clips == 0:
+        _refuse_nothing(out, blocks, report)
+    writer.finish(out, {"largest": largest, "features": state.about})
+    forget_listing(out / WORK_FOLDER)
+    return report
+
+
+def _all_blocks(out: Path, count: int) -> list[BlockDone]:
+    blocks = [BlockDone(out / WORK_FOLDER, number) for number in range(count)]
+    missing = [number for number, block in enumerate(blocks) if not block.whole(out)]
+    if missing:
+        raise UserError(
+            f"OUT: {out} has {count - len(missing)} of {count} blocks, block {missing[0]} is not "
+            "there; run the parts that have not finished (part i/n makes blocks i-1, i-1+n, ...)"
+        )
+    return blocks
+
+
+def _index_writer(out: Path, blocks: Sequence[BlockDone], speakers: frozenset[str]) -> IndexWriter:
+    known = {*FACTS, SOUND, WORDS}
+    own = {(c.name, c.type) for block in blocks for c in block.schema if c.name not in known}
+    lengths = {name for name, kind in own if pa.types.is_integer(kind)}
+    return IndexWriter(
+        out / WORK_FOLDER / "index",
+        lengths=sorted(lengths),
+        figures=sorted({name for name, _ in own} - lengths),
+        names=[SPLIT] if speakers else [],
+    )
+
+
+def _seconds_by_speaker(blocks: Sequence[BlockDone]) -> dict[str, float]:
+    seconds: dict[str, float] = defaultdict(float)
+    for block in blocks:
+        table = block.table.select(["speaker", "seconds"])
+        if table.num_rows == 0:
+            continue
+        coded = table.column("speaker").combine_chunks()
+        sums = np.bincount(
+            coded.indices.to_numpy(), table.column("seconds").to_numpy(), len(coded.dictionary)
+        )
+        for speaker, held in zip(coded.dictionary.to_pylist(), sums.tolist(), strict=True):
+            seconds[speaker] += held
+    return seconds
+
+
+def _without(block: BlockDone, dropped: npt.NDArray[np.int64]) -> tuple[pa.Table, list[ShardFacts]]:
+    """A block's rows but the ``dropped``, and the shards with what is left of them."""
+    table, shards = block.table, block.shards
+    if len(dropped) == 0:
+        return table, shards
+    kept = np.ones(table.num_rows, dtype=bool)
+    kept[dropped] = False
+    ends = np.cumsum([shard.rows for shard in shards])
+    left = [int(part.sum()) for part in np.split(kept, ends[:-1])]
+    counted = [replace(shard, rows=rows) for shard, rows in zip(shards, left, strict=True)]
+    return table.take(np.flatnonzero(kept)), [shard for shard in counted if shard.rows]
+
+
+def _with_split(table: pa.Table, speakers: frozenset[str]) -> pa.Table:
+    if not speakers:
+        return table
+    names = (VALIDATION if s in speakers else TRAIN for s in table.column("speaker").to_pylist())
+    return table.append_column(SPLIT, pa.array(list(names), type=pa.string()))
+
+
+@contextmanager
+def _rejects_file(path: Path) -> Iterator[pyarrow.parquet.ParquetWriter]:
+    with replacing(path) as aside, pyarrow.parquet.ParquetWriter(aside, _REJECT) as writer:
+        yield writer
+
+
+def _rejects_table(rejects: Sequence[Reject]) -> pa.Table:
+    columns = {name: [getattr(reject, name) for reject in rejects] for name in _REJECT.names}
+    return pa.table(columns, schema=_REJECT)
+
+
+def _refuse_nothing(out: Path, blocks: Sequence[BlockDone], report: PackReport) -> None:
+    for block in blocks:
+        block.forget()
+    reasons = ", ".join(f"{count} x {reason}" for reason, count in report.rejects.most_common())
+    raise UserError(
+        f"SOURCE: not one clip could be packed ({reasons}); see {out / REJECTS} for each"
+    )

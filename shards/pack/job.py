@@ -1,0 +1,136 @@
+"""Packing a corpus: list it, fit what must be fitted, prepare and write in parallel, index."""
+
+from __future__ import annotations
+
+import errno
+import multiprocessing
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from shards.atomic import sweep
+from shards.errors import UserError
+from shards.index import FILE_NAME
+from shards.pack.block import BUCKETS
+from shards.pack.blocks import make_blocks
+from shards.pack.config import PackConfig
+from shards.pack.finish import PackReport, finish
+from shards.pack.fit import fit_features
+from shards.pack.listing import Layout, Listing, write_listing
+from shards.pack.progress import Quiet, Watch
+from shards.pack.recipe import Recipe
+from shards.pack.state import State
+from shards.processes import die_with_parent
+from shards.sources import open_source
+
+CORES = os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of ``count`` jobs that share a corpus; ``number`` counts from 1."""
+
+    number: int = 1
+    count: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> Part:
+        """From ``i/n``; UserError for anything else."""
+        number, _, count = text.partition("/")
+        if number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count):
+            return cls(int(number), int(count))
+        raise UserError(f"--part {text}: write i/n with i from 1 to n, such as 3/16")
+
+    def blocks(self, total: int) -> range:
+        """The blocks that this job makes, of ``total``."""
+        return range(self.number - 1, total, self.count)
+
+
+DEFAULTS, WHOLE, QUIET = PackConfig(), Part(), Quiet()
+
+
+def pack(
+    source: Path,
+    out: Path,
+    config: PackConfig = DEFAULTS,
+    *,
+    kind: str | None = None,
+    part: Part = WHOLE,
+    workers: int = CORES,
+    watch: Watch = QUIET,
+) -> PackReport | None:
+    """Pack the corpus at ``source`` into shards, index and rejects in ``out``.
+
+    Killed and started again it keeps what is finished. A job that is a part of several makes its
+    shards and returns None; `shards.pack.merge.merge` then writes the index of all.
+    UserError for an unknown source, other settings than ``out`` was begun with, or no clip left.
+    """
+    recipe = Recipe.of(open_source(source, kind, config), config, out)
+    with _explained(out, workers):
+        layout = _listed(recipe, watch)
+        with _pool(workers) as pool:
+            fit_features(pool, recipe, layout, watch)
+            make_blocks(pool, recipe, layout, part.blocks(layout.blocks), workers, watch)
+        return finish(out) if part.count == 1 else None
+
+
+@contextmanager
+def _explained(out: Path, workers: int) -> Iterator[None]:
+    """What a machine can run out of, as a sentence for the user."""
+    try:
+        yield
+    except BrokenProcessPool as error:
+        raise UserError(
+            f"--workers {workers}: a worker process was killed, most often for want of memory; "
+            "the same command with fewer goes on where it was"
+        ) from error
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
+        raise UserError(
+            f"OUT: {out}: {error.strerror or 'no space left'}; finished shards are valid, make "
+            "room and the same command goes on"
+        ) from error
+
+
+def _listed(recipe: Recipe, watch: Watch) -> Layout:
+    try:
+        recipe.work.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"OUT: {recipe.out} cannot be made ({error.strerror}); name a folder"
+        ) from error
+    for folder in (recipe.out, recipe.work):
+        sweep(folder)
+    watch.say(f"listing {recipe.source.path} ({recipe.source.kind})")
+    corpus = write_listing(recipe.work, recipe.source.recordings(), recipe.config.language or "")
+    listing = Listing(recipe.work)
+    if len(listing) == 0:
+        raise UserError(f"SOURCE: {recipe.source.path} lists no clips; give a corpus that has some")
+    layout = Layout.of(listing, BUCKETS * recipe.config.shard_hours * 3600)
+    State.of(recipe, f"{len(listing)} entries ({corpus})", layout.blocks).keep(recipe.out)
+    watch.say(f"{len(listing):,} entries, about {layout.seconds / 3600:,.2f} h")
+    return layout
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    # Spawned, not forked: the parent may have used OpenMP, whose threads do not survive a fork.
+    return ProcessPoolExecutor(
+        max_workers=workers,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_begin_worker,
+    )
+
+
+def _begin_worker() -> None:
+    die_with_parent()
+    os.environ["OMP_NUM_THREADS"] = "1"
+
+
+def is_packed(out: Path) -> bool:
+    """Whether ``out`` holds finished shards."""
+    return (out / FILE_NAME).is_file()

@@ -1,0 +1,325 @@
+"""Everything in a corpus, listed on disk, and how it is cut into blocks and chunks of work.
+
+A block is what a few shards are made of: every B-th group of recordings, so that each block is a
+fair sample of the corpus whatever its order, and no shuffle of the whole has to be held in memory.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import xxhash
+
+from shards.atomic import replacing
+from shards.audio import UNREADABLE, AudioPlace, measure
+from shards.pack.duplicates import repeated
+from shards.sources.source import Recording, Reject
+
+ROWS_PER_BATCH = 4096
+GROUP_ROWS = 64
+CHUNK_SECONDS = 300.0
+SAMPLED_ROWS = 512
+HASHES_PER_PART = 1_000_000
+LISTING, GROUPS = "listing.arrow", "groups.i64"
+HASHES, REPEATED = "names.u64", "repeated.i64"
+
+ROW = pa.schema(
+    [
+        ("name", pa.string()),
+        ("path", pa.string()),
+        ("offset", pa.int64()),
+        ("size", pa.int64()),
+        ("start", pa.float64()),
+        ("seconds", pa.float64()),
+        ("text", pa.string()),
+        ("speaker", pa.string()),
+        ("language", pa.string()),
+        ("facts", pa.string()),
+        ("figures", pa.string()),
+        ("handle", pa.string()),
+        ("reason", pa.string()),
+        ("figure", pa.string()),
+    ]
+)
+_FINGERPRINTED = [name for name in ROW.names if name != "path"]
+"""Where a corpus lies makes no difference to its shards."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A worker's task: some groups of a block, named by their places in it."""
+
+    block: int
+    first: int
+    last: int
+    seconds: float
+
+    @property
+    def name(self) -> str:
+        """Unique among all chunks, whatever their length."""
+        return f"{self.block:06d}-{self.first:06d}-{self.last:06d}"
+
+
+def write_listing(folder: Path, found: Iterable[Recording | Reject], language: str) -> str:
+    """List ``found`` in ``folder`` and return a fingerprint of it.
+
+    ``language`` is that of recordings without one. A name that comes a second time is a reject.
+    """
+    digest = xxhash.xxh3_64()
+    groups = _Groups(_Growing(folder / GROUPS, np.int64))
+    hashes = _Growing(folder / HASHES, np.uint64)
+    with (
+        replacing(folder / LISTING) as aside,
+        pa.OSFile(str(aside), "wb") as sink,
+        pa.ipc.new_file(sink, ROW) as writer,
+    ):
+        for rows in _batches(found):
+            listed = [_listed(row, language) for row in rows]
+            writer.write_batch(pa.RecordBatch.from_pylist(listed, schema=ROW))
+            for row in listed:
+                digest.update(repr([row[name] for name in _FINGERPRINTED]).encode())
+            groups.add([row["path"] for row in listed])
+            hashes.extend([xxhash.xxh3_64_intdigest(row["name"].encode()) for row in listed])
+    groups.close()
+    hashes.close()
+    again = _Growing(folder / REPEATED, np.int64)
+    again.extend(_repeated_names(Listing(folder), folder / HASHES))
+    again.close()
+    return str(digest.hexdigest())
+
+
+def _batches(found: Iterable[Recording | Reject]) -> Iterator[list[Recording | Reject]]:
+    batch: list[Recording | Reject] = []
+    for one in found:
+        batch.append(one)
+        if len(batch) == ROWS_PER_BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _listed(found: Recording | Reject, language: str) -> dict[str, Any]:
+    if isinstance(found, Reject):
+        return dict.fromkeys(ROW.names) | {
+            "name": _text(found.name),
+            "path": _text(found.file) or None,
+            "reason": _text(found.reason),
+            "figure": _text(found.figure),
+        }
+    audio = found.audio
+    return {
+        "name": _text(found.name),
+        "path": _text(str(audio.path)) if audio else None,
+        "offset": audio.offset if audio else 0,
+        "size": audio.size if audio else None,
+        "start": found.start,
+        "seconds": found.seconds,
+        "text": _text(found.text),
+        "speaker": _text(found.speaker),
+        "language": _text(found.language or language),
+        "facts": json.dumps(dict(found.facts)) if found.facts else None,
+        "figures": json.dumps(dict(found.figures)) if found.figures else None,
+        "handle": json.dumps(dict(found.handle)) if found.handle else None,
+        "reason": None,
+        "figure": None,
+    }
+
+
+def _text(text: str) -> str:
+    """``text`` as UTF-8 can hold it: lone surrogates, as of odd file names, become \\udcXX."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+class _Groups:
+    """Runs of recordings that lie in one file are one group: it is opened once."""
+
+    def __init__(self, starts: _Growing) -> None:
+        self._starts = starts
+        self._path: str | None = None
+        self._row = self._held = 0
+
+    def add(self, paths: Sequence[str | None]) -> None:
+        first = []
+        for path in paths:
+            if path is None or path != self._path or self._held == GROUP_ROWS:
+                first.append(self._row)
+                self._held = 0
+            self._path = path
+            self._row += 1
+            self._held += 1
+        self._starts.extend(first)
+
+    def close(self) -> None:
+        """After the first row of each group stands the number of rows."""
+        self._starts.extend([self._row])
+        self._starts.close()
+
+
+class _Growing:
+    """An array that grows in a file, which takes its name when it is closed."""
+
+    def __init__(self, path: Path, kind: type[np.generic]) -> None:
+        self._kind, self._opened = kind, replacing(path)
+        self._file = self._opened.__enter__().open("wb")
+
+    def extend(self, values: Sequence[int]) -> None:
+        self._file.write(np.array(values, dtype=self._kind).tobytes())
+
+    def close(self) -> None:
+        self._file.close()
+        self._opened.__exit__(None, None, None)
+
+
+def _mapped(path: Path, kind: type[np.generic]) -> npt.NDArray[Any]:
+    if path.stat().st_size == 0:
+        return np.empty(0, dtype=kind)
+    return np.memmap(path, kind, "r")
+
+
+def _repeated_names(listing: Listing, hashes: Path) -> list[int]:
+    """Rows whose name an earlier row has."""
+    stored = _mapped(hashes, np.uint64)
+    parts = range(0, len(stored), HASHES_PER_PART)
+    found = repeated(lambda: (stored[part : part + HASHES_PER_PART] for part in parts))
+    return [row for row, first in found if listing.raw(row)["name"] == listing.raw(first)["name"]]
+
+
+def forget_listing(folder: Path) -> None:
+    """Remove what `write_listing` wrote."""
+    for name in (LISTING, GROUPS, HASHES, REPEATED):
+        (folder / name).unlink(missing_ok=True)
+
+
+class Listing:
+    """What `write_listing` wrote, read by row."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __len__(self) -> int:
+        return int(self._reader.num_record_batches and self._ends[-1])
+
+    @cached_property
+    def _reader(self) -> pa.RecordBatchFileReader:
+        return pa.ipc.open_file(pa.memory_map(str(self.folder / LISTING)))
+
+    @cached_property
+    def _ends(self) -> npt.NDArray[np.int64]:
+        batches = self._reader.num_record_batches
+        last = self._reader.get_batch(batches - 1).num_rows
+        ends = np.arange(1, batches + 1, dtype=np.int64) * ROWS_PER_BATCH
+        ends[-1] += last - ROWS_PER_BATCH
+        return ends
+
+    @cached_property
+    def groups(self) -> npt.NDArray[np.int64]:
+        """The first row of each group and, last, the number of rows, mapped from disk."""
+        return _mapped(self.folder / GROUPS, np.int64)
+
+    @cached_property
+    def _repeated(self) -> frozenset[int]:
+        return frozenset(_mapped(self.folder / REPEATED, np.int64).tolist())
+
+    def __getstate__(self) -> Path:
+        return self.folder
+
+    def __setstate__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def raw(self, row: int) -> dict[str, Any]:
+        """The columns of a row."""
+        batch = self._reader.get_batch(row // ROWS_PER_BATCH)
+        columns: dict[str, Any] = batch.slice(row % ROWS_PER_BATCH, 1).to_pylist()[0]
+        return columns
+
+    def row(self, row: int) -> Recording | Reject:
+        """What was listed at a place."""
+        raw = self.raw(row)
+        if raw["reason"]:
+            return Reject(raw["name"], raw["reason"], raw["figure"] or "", raw["path"] or "")
+        if row in self._repeated:
+            return Reject(raw["name"], "listed twice", "", raw["path"] or "")
+        place = raw["path"] and AudioPlace(Path(raw["path"]), raw["offset"], raw["size"])
+        return Recording(
+            raw["name"],
+            place or None,
+            raw["start"],
+            raw["seconds"],
+            raw["text"],
+            raw["speaker"],
+            raw["language"],
+            *(
+                json.loads(raw[name]) if raw[name] else {}
+                for name in ("facts", "figures", "handle")
+            ),
+        )
+
+    def spread(self, count: int) -> list[int]:
+        """At most ``count`` rows, evenly over the whole."""
+        step = max(1.0, len(self) / count)
+        return [int(n * step) for n in range(min(count, len(self)))]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a listing is cut: ``blocks``, and what a row whose length is not known is taken for."""
+
+    listing: Listing
+    blocks: int
+    mean_seconds: float
+
+    @classmethod
+    def of(cls, listing: Listing, block_seconds: float) -> Layout:
+        """Blocks of about so many seconds of audio.
+
+        Lengths that the corpus does not tell are estimated from the headers of a sample.
+        """
+        sample = [listing.row(row) for row in listing.spread(SAMPLED_ROWS)]
+        lengths = [seconds for seconds in map(_seconds, sample) if seconds is not None]
+        mean = sum(lengths) / len(lengths) if lengths else 0.0
+        groups = len(listing.groups) - 1
+        blocks = round(mean * len(listing) / block_seconds)
+        return cls(listing, max(1, min(blocks, groups)), mean)
+
+    @property
+    def seconds(self) -> float:
+        """About how much audio there is."""
+        return self.mean_seconds * len(self.listing)
+
+    def rows(self, chunk: Chunk) -> Iterator[int]:
+        """The rows of a chunk, in order."""
+        groups = self.listing.groups
+        for place in range(chunk.first, chunk.last):
+            group = chunk.block + place * self.blocks
+            yield from range(int(groups[group]), int(groups[group + 1]))
+
+    def chunks(self, block: int) -> Iterator[Chunk]:
+        """A block's groups in turn, cut into chunks of about CHUNK_SECONDS of audio."""
+        groups = self.listing.groups
+        first, held = 0, 0.0
+        own = range(block, len(groups) - 1, self.blocks)
+        for place, group in enumerate(own):
+            held += float(groups[group + 1] - groups[group]) * self.mean_seconds
+            if held >= CHUNK_SECONDS or place == len(own) - 1:
+                yield Chunk(block, first, place + 1, held)
+                first, held = place + 1, 0.0
+
+
+def _seconds(row: Recording | Reject) -> float | None:
+    if isinstance(row, Reject):
+        return 0.0
+    if row.seconds is not None or row.audio is None:
+        return row.seconds
+    try:
+        return max(0.0, measure(row.audio) - row.start)
+    except UNREADABLE:
+        return None

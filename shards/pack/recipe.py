@@ -1,0 +1,55 @@
+"""How recordings become clips."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from shards.features.feature import Feature
+from shards.features.registry import features_named
+from shards.pack.config import PackConfig
+from shards.quality.clean import require
+from shards.sources.source import Source
+
+WORK_FOLDER = ".pack"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that a worker process needs to know; ``store`` is config.audio.store, decided."""
+
+    source: Source
+    names: tuple[str, ...]
+    features: tuple[Feature, ...]
+    config: PackConfig
+    store: Literal["flac", "original", "none"]
+    out: Path
+
+    @classmethod
+    def of(cls, source: Source, config: PackConfig, out: Path) -> Recipe:
+        """What ``config`` means for ``source``; UserError for what is missing for it."""
+        names = source.default_features if config.features is None else config.features
+        features = features_named(names, config, out)
+        require(config.clean)
+        store = config.audio.store or ("none" if features else source.default_audio)
+        return cls(source, tuple(names), features, config, store, out)
+
+    @property
+    def work(self) -> Path:
+        """The folder of everything unfinished."""
+        return self.out / WORK_FOLDER
+
+    @property
+    def needs_text(self) -> bool:
+        """Whether a clip without text cannot get in."""
+        return any(feature.needs_text for feature in self.features)
+
+    @property
+    def needs_audio(self) -> bool:
+        """Whether a clip without audio cannot get in."""
+        return any(feature.needs_audio for feature in self.features)
+
+    def seed(self, block: int) -> str:
+        """What shuffles a block."""
+        return f"{self.config.seed}/{block}"

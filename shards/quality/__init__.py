@@ -1,0 +1,1 @@
+"""What audio is worth: figures and limits, cutting long recordings, cleaning."""

@@ -1,0 +1,1 @@
+"""Transcripts made ready to be spoken."""

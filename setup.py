@@ -18,6 +18,9 @@ REQUIRES = [
     "soundfile>=0.13,<0.15",  # decodes and encodes WAV, FLAC, MP3, OGG
     "soxr>=0.5,<2",  # resampling
     "scikit-learn>=1.4,<2",  # k-means for semantic units
+    "scipy>=1.11,<2",  # K-weighting for loudness
+    "num2words>=0.5.14,<0.6",  # numbers in words
+    "cn2an>=0.5.24,<0.6",  # numbers in Chinese, which num2words lacks
     "safetensors>=0.5,<1",  # checkpoint files without pickle
     "xxhash>=3.4,<5",  # fast checksums
     "fsspec>=2024.6",  # shards behind URLs
@@ -29,6 +32,10 @@ REQUIRES = [
 REMOTE = [
     "aiohttp>=3.9,<4",  # http:// and https:// shards
     "s3fs>=2024.6",  # s3:// shards
+]
+CLEAN = [
+    "noisereduce>=3.0.3,<4",  # clean.denoise: spectral gating
+    "pyloudnorm>=0.2,<0.3",  # clean.loudness: ITU-R BS.1770
 ]
 ESPEAK = ["espeakng-loader>=0.2.4,<0.3"]  # GPL-3.0; only speech synthesis and phonemes import it
 
@@ -53,9 +60,11 @@ setup(
     extras_require={
         "espeak": ESPEAK,
         "remote": REMOTE,
+        "clean": CLEAN,
         "test": [
             *ESPEAK,
             *REMOTE,
+            *CLEAN,
             "moto[server]>=5,<6",  # a real S3 server for the tests
             "pytest>=8,<10",
             "hypothesis>=6.100,<7",

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from shards.buckets import bin_uppers, bucket_edges
 from shards.corpus import Corpus, Rows
 from shards.cost import Cost
+from shards.selection import Selection
 
 CHUNK_CLIPS = 1_000_000
 CHUNK_SHARDS = 10_000
@@ -34,7 +35,7 @@ class Census:
     """The corpus cut into buckets, counted shard by shard in one pass over the index.
 
     ``buckets`` ascend by edge; ``counts`` is int32 [shards, buckets], ``totals`` their sums.
-    Clips outside ``min_seconds``..``max_seconds`` belong to no bucket.
+    Clips outside ``min_seconds``..``max_seconds`` or ``selection`` belong to no bucket.
     """
 
     def __init__(
@@ -46,8 +47,9 @@ class Census:
         min_seconds: float,
         max_seconds: float,
         cuts: npt.NDArray[np.float32],
+        selection: Selection,
     ) -> None:
-        self.corpus, self.cost = corpus, cost
+        self.corpus, self.cost, self.selection = corpus, cost, selection
         self.min_seconds, self.max_seconds = np.float32(min_seconds), np.float32(max_seconds)
         self.shortest, self.longest, self.longest_row = self._extent()
         self.buckets: tuple[Bucket, ...] = ()
@@ -192,7 +194,8 @@ class Census:
         seconds = self.corpus.column("seconds", start, stop)
         inside: npt.NDArray[np.bool_] = seconds >= self.min_seconds
         inside &= seconds <= self.max_seconds
-        return inside
+        selected = self.selection.mask(start, stop)
+        return inside if selected is None else inside & selected
 
     def _chunks(self) -> Iterator[tuple[int, int]]:
         starts = self.corpus.shard_starts

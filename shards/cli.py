@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from shards.commands import commands
-from shards.pack.cli import CORES, Workers, merge, pack, print_report, repack
+from shards.pack.cli import CORES, Workers, index, merge, pack, print_report, repack, verify
+from shards.stats.cli import stats
 
 if TYPE_CHECKING:
     from shards.preview import PlannedMicroBatch
-    from shards.stats import Stats
 
 app = commands("Pack speech into WebDataset shards and look at them.")
 
@@ -38,16 +38,9 @@ def demo(
 app.command(name="pack")(pack)
 app.command(name="repack")(repack)
 app.command(name="merge")(merge)
-
-
-@app.command(name="stats")
-def stats_command(
-    folder: Annotated[Path, typer.Argument(help="A folder of shards.", metavar="DIR")],
-) -> None:
-    """Hours, clips, speakers, languages and the length histogram of a folder of shards."""
-    from shards.stats import stats
-
-    _print_stats(stats(folder), folder)
+app.command(name="index")(index)
+app.command(name="verify")(verify)
+app.command(name="stats")(stats)
 
 
 @app.command(name="plan")
@@ -83,31 +76,3 @@ def _print_plan(shown: list[PlannedMicroBatch]) -> None:
         typer.echo(form.format(*place, f"{micro.seconds:.2f}", f"{micro.padded_seconds:.2f}", keys))
     true, padded = (sum(getattr(m, name) for m in shown) for name in ("seconds", "padded_seconds"))
     typer.echo(f"{true:.1f} s of audio, {padded:.1f} s padded, padding {1 - true / padded:.2%}")
-
-
-def _print_stats(found: Stats, folder: Path) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    facts = Table(title=str(folder), show_header=False)
-    facts.add_row("clips", f"{found.clips:,}")
-    facts.add_row("hours", f"{found.hours:.2f}")
-    facts.add_row("shards", str(found.shards))
-    facts.add_row("speakers", str(found.speakers))
-    facts.add_row("languages", _counts(found.languages))
-    facts.add_row("sources", _counts(found.sources))
-    for name, total in found.lengths.items():
-        facts.add_row(f"{name}, total", f"{total:,}")
-    facts.add_row("seconds", "  ".join(f"p{p} {s:.1f}" for p, s in found.percentiles.items()))
-    lengths = Table("up to seconds", "clips", "", title="length buckets")
-    most = max(found.histogram)
-    for edge, count in zip(found.edges, found.histogram, strict=True):
-        lengths.add_row(f"{edge:.2f}", str(count), "#" * round(40 * count / most))
-    console = Console()
-    console.print(facts)
-    console.print(lengths)
-
-
-def _counts(counts: dict[str, int]) -> str:
-    ordered = sorted(counts.items(), key=lambda item: -item[1])
-    return ", ".join(f"{name or '(none)'} {count}" for name, count in ordered[:8])

@@ -12,9 +12,11 @@ from pydantic import Field, model_validator
 from shards.corpus import Corpus, Source
 from shards.curriculum import StageConfig
 from shards.errors import UserError
+from shards.filter import Filter
 from shards.index import Index
 from shards.plan import BatchConfig, Plan
 from shards.section import Section
+from shards.selection import Selection, Split
 from shards.stores import CacheConfig, Store, is_url, open_store
 
 
@@ -48,6 +50,14 @@ class DataConfig(Section):
     prefetch: int = Field(default=4, ge=1, description="micro-batches each worker reads ahead")
     min_seconds: float = Field(default=0.0, ge=0, description="leave shorter clips out")
     max_seconds: float | None = Field(default=None, gt=0, description="leave longer clips out")
+    filter: str | None = Field(
+        default=None,
+        description="take only clips of which this is true: 'snr_db > 20 and seconds < 30'; "
+        "columns of the index, + - * /, < <= > >= == !=, in, and, or, not",
+    )
+    split: Split = Field(
+        default="train", description="the clips that packing did not set apart, those, or all"
+    )
     curriculum: tuple[StageConfig, ...] = Field(
         default=(), description="stages by clip length, each from a step or an epoch on"
     )
@@ -109,15 +119,19 @@ def open_stores(corpus: Corpus, cache: CacheConfig) -> list[Store]:
 def open_plan(data: DataConfig, batch: BatchConfig, seed: int) -> Plan:
     """The plan over ``data``'s shards.
 
-    UserError for a missing or empty folder, limits without clips and a budget that is too small.
+    UserError for a missing or empty folder, a filter that is not understood or asks for a column
+    that is not there, limits without clips and a budget that is too small.
     """
+    chosen = Filter.parse(data.filter) if data.filter is not None else None
+    corpus = open_corpus(data)
     return Plan(
-        open_corpus(data),
+        corpus,
         seed=seed,
         batch=batch,
         curriculum=data.curriculum,
         min_seconds=data.min_seconds,
         max_seconds=data.max_seconds,
+        selection=Selection(corpus, chosen, data.split),
     )
 
 

@@ -17,6 +17,8 @@ from shards.columns import MAPPED_BYTES, Column, IndexFile
 from shards.errors import UserError
 
 FILE_NAME = "index.arrow"
+SPLIT = "split"
+"""The column that says train or validation, where speakers were set apart."""
 FORMAT = 2
 
 NAMES = pa.dictionary(pa.int32(), pa.string())
@@ -190,6 +192,16 @@ class Index:
     def _column_of(self, array: pa.Array) -> Column:
         view = array.to_numpy(zero_copy_only=True)
         return Column(view, self._file, array.buffers()[1].address - self._begin)
+
+    def codes(self, name: str) -> Column:
+        """For each row the place of its name among `names`, for a column of few names."""
+        if name not in self._columns:
+            self._columns[name] = self._column_of(self._array(name).indices)
+        return self._columns[name]
+
+    def names(self, name: str) -> pa.Array:
+        """The different names that a column knows."""
+        return self._array(name).dictionary
 
     def numbers(self, name: str) -> npt.NDArray[Any]:
         """A column of numbers, [clips]."""

@@ -18,7 +18,6 @@ import xxhash
 from shards.atomic import replacing
 from shards.index import FACTS, FILE_NAME, FORMAT, MEMBER, SHARD_FACTS, ClipRow, ShardFacts
 
-SPLIT = "split"
 _NUMBERS = {"offset": np.int64, "size": np.int64, "seconds": np.float32}
 _MEMBER_NUMBERS = {"offset": np.int64, "size": np.int64, "checksum": np.uint64}
 
@@ -106,8 +105,10 @@ class IndexWriter:
 
     def add(self, table: pa.Table, shards: Sequence[ShardFacts]) -> None:
         """Append the rows of ``shards``, which lie together shard by shard."""
-        self.rows += table.num_rows
         self._shards += shards
+        if table.num_rows == 0:
+            return
+        self.rows += table.num_rows
         self._key.add(table.column("key"))
         self._members.add(table.column("members"))
         for name, names in self._names.items():
@@ -164,10 +165,10 @@ class _Numbers:
         self.extend(np.full(table.num_rows, np.nan if floats else 0))
 
     def extend(self, values: npt.NDArray[Any]) -> None:
-        data = np.ascontiguousarray(values, dtype=self._kind)
-        self._file.write(memoryview(data).cast("B"))
+        data = np.ascontiguousarray(values, dtype=self._kind).tobytes()
+        self._file.write(data)
         self._sum.update(data)
-        self.count += len(data)
+        self.count += len(values)
 
     def digest(self) -> str:
         return str(self._sum.hexdigest())

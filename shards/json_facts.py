@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from keyword import iskeyword
 from typing import Any
 
-from shards.index import FACTS
-from shards.index_writer import SPLIT
+from shards.index import FACTS, SPLIT
 
 LARGEST = 3.4e38
 """Figures stand in the index as float32."""

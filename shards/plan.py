@@ -21,6 +21,7 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import xxhash
 from pydantic import Field, model_validator
 
 from shards.census import Census
@@ -31,6 +32,7 @@ from shards.curriculum import Curriculum, StageConfig
 from shards.epochs import Epochs, Gathered, Segment, StepShape, Streamed, by_length
 from shards.errors import UserError
 from shards.section import Section
+from shards.selection import Selection
 from shards.tape import Tape
 
 VERSION = 2
@@ -169,12 +171,17 @@ class Plan:
         curriculum: tuple[StageConfig, ...] = (),
         min_seconds: float = 0.0,
         max_seconds: float | None = None,
+        selection: Selection | None = None,
         origin: Origin = Origin(),
     ) -> None:
-        """UserError for limits that admit no clip and a budget that a clip exceeds."""
+        """UserError for limits that admit no clip and a budget that a clip exceeds.
+
+        ``selection`` is by default all clips that are not set apart for validation.
+        """
         self.corpus, self.seed, self.batch = corpus, seed, batch
         self.min_seconds, self.max_seconds = min_seconds, max_seconds
         self.stages = curriculum
+        self.selection = selection or Selection(corpus)
         self.cost = batch.cost
         self._refuse_unknown_columns()
         self.micro_batches = batch.micro_batches
@@ -186,6 +193,7 @@ class Plan:
             min_seconds=min(one.min_seconds for one in limits.every()),
             max_seconds=max(one.max_seconds for one in limits.every()),
             cuts=limits.cuts(),
+            selection=self.selection,
         )
         self._refuse_nothing()
         self._refuse_small_budget()
@@ -222,9 +230,11 @@ class Plan:
         if self.census.buckets:
             return
         seconds = np.concatenate([source.index.seconds for source in self.corpus.sources])
+        facts = self.selection.fingerprint.items()
+        selected = "".join(f", {name}={value!r}" for name, value in facts)
         raise UserError(
             f"data.min_seconds={self.min_seconds:g}, data.max_seconds="
-            f"{self.max_seconds} and data.curriculum admit none of the "
+            f"{self.max_seconds}{selected} and data.curriculum admit none of the "
             f"{len(self.corpus)} clips ({seconds.min():.2f} to {seconds.max():.2f} s) in "
             f"{', '.join(str(source.index.folder) for source in self.corpus.sources)}; widen them"
         )
@@ -260,7 +270,16 @@ class Plan:
             "data.min_seconds": self.min_seconds,
             "data.max_seconds": self.max_seconds,
             "data.curriculum": [stage.model_dump(exclude_defaults=True) for stage in self.stages],
+            **self._selected(),
         }
+
+    def _selected(self) -> dict[str, Any]:
+        """What the selection adds: figures and splits are no part of an index's digest."""
+        added = self.selection.fingerprint
+        if not added:
+            return {}
+        digest = xxhash.xxh3_64_hexdigest(self.census.counts.data)
+        return {**added, "clips taken": f"{self.census.totals.sum()} ({digest})"}
 
     def step(self, step: int) -> StepPlan:
         """What kind of step optimizer step ``step`` is."""

@@ -56,6 +56,20 @@ def scan_shard(root: Path, name: str) -> ScannedShard:
     return ScannedShard(rows, rejects, shard)
 
 
+def tar_places(path: Path) -> tuple[dict[str, tuple[Member, ...]], int]:
+    """The members of each key of a sound tar, in order, and the xxh3 of the whole file."""
+    with open_tar(path) as file, _mapped(file) as view:
+        clips = [clip for clip in tar_clips(file) if isinstance(clip, TarClip)]
+        places = {clip.key: tuple(_placed(view, m) for m in clip.members) for clip in clips}
+        return places, xxhash.xxh3_64_intdigest(view)
+
+
+def _placed(view: memoryview, member: TarMember) -> Member:
+    with view[member.offset : member.offset + member.size] as data:
+        checksum = xxhash.xxh3_64_intdigest(data)
+    return Member(member.extension, member.offset, member.size, checksum)
+
+
 @contextmanager
 def _mapped(file: BinaryIO) -> Iterator[memoryview]:
     if file.seek(0, 2) == 0:  # nothing cannot be mapped
@@ -106,7 +120,7 @@ class _Scan:
             shard=self.shard,
             offset=first.offset,
             size=last.offset + last.size - first.offset,
-            members=tuple(self._member(member) for member in clip.members),
+            members=tuple(_placed(self.view, member) for member in clip.members),
             seconds=self._seconds(clip, said),
             speaker=said.speaker,
             language=said.language,
@@ -122,11 +136,6 @@ class _Scan:
 
     def _read(self, member: TarMember) -> bytes:
         return bytes(self.view[member.offset : member.offset + member.size])
-
-    def _member(self, member: TarMember) -> Member:
-        with self.view[member.offset : member.offset + member.size] as data:
-            checksum = xxhash.xxh3_64_intdigest(data)
-        return Member(member.extension, member.offset, member.size, checksum)
 
     def _arrays(self, clip: TarClip) -> Iterator[tuple[str, npt.NDArray[Any]]]:
         for member in clip.members:

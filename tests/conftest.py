@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from experiment_corpus import write_experiment
 
-
 GOLDENS = Path(__file__).parent / "golden"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,8 +15,17 @@ from shards.index import Index, ShardFacts
 from shards.index_writer import write_columns
 
 
-def index_of(seconds: Sequence[float] | np.ndarray, per_shard: int = 50, seed: int = 0) -> Index:
-    """Clips c0, c1, ... of these lengths, so many to a shard."""
+def index_of(
+    seconds: Sequence[float] | np.ndarray,
+    per_shard: int = 50,
+    seed: int = 0,
+    figures: Mapping[str, Sequence[float] | np.ndarray] = {},
+    names: Mapping[str, Sequence[str]] = {},
+) -> Index:
+    """Clips c0, c1, ... of these lengths, so many to a shard.
+
+    ``figures`` are further columns of numbers, ``names`` of strings.
+    """
     lengths = np.asarray(seconds, dtype=np.float32)
     starts = range(0, len(lengths), per_shard)
     shards = [
@@ -30,9 +39,15 @@ def index_of(seconds: Sequence[float] | np.ndarray, per_shard: int = 50, seed: i
         "seconds": lengths,
         "semantic": (25 * lengths).astype(np.int32),
         "phonemes": np.random.default_rng(seed).integers(1, 200, len(lengths)).astype(np.int32),
+        **{name: np.asarray(values, dtype=np.float32) for name, values in figures.items()},
+        **{
+            name: pa.array(values, pa.string()).dictionary_encode()
+            for name, values in names.items()
+        },
     }
     about = {
         "lengths": ["semantic", "phonemes"],
+        "figures": list(figures),
         "largest": {},
         "digest": f"{seed} {lengths.sum()}",
     }

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import webdataset
 
 from shards.atomic import replacing
 from shards.buckets import edges_of
@@ -23,8 +22,8 @@ from shards.index_writer import largest_values, rows_table
 from shards.pack.chunk import Kept, data_path, done_chunk, forget_chunk
 from shards.pack.listing import Chunk
 from shards.pack.recipe import Recipe
-from shards.pack.tar import member_places
 from shards.sources.source import Reject
+from shards.tar_index import tar_places
 
 BUCKETS = 8
 SOUND, WORDS = "sound", "words"
@@ -45,17 +44,21 @@ class Placed:
 
 
 class BlockDone:
-    """The receipt of a block in the folder ``work``: its rows, shards and rejects."""
+    """The receipt of a block in the folder ``work``: its rows, shards and rejects.
 
-    def __init__(self, work: Path, block: int) -> None:
-        self._rows_path = work / f"block-{block:06d}.arrow"
-        self._facts_path = work / f"block-{block:06d}.json"
+    ``block`` is its number, or a name.
+    """
+
+    def __init__(self, work: Path, block: int | str) -> None:
+        name = block if isinstance(block, str) else f"{block:06d}"
+        self._rows_path = work / f"block-{name}.arrow"
+        self._facts_path = work / f"block-{name}.json"
 
     @classmethod
     def write(
         cls,
         work: Path,
-        block: int,
+        block: int | str,
         table: pa.Table,
         shards: Sequence[ShardFacts],
         rejects: Sequence[Reject],
@@ -78,6 +81,11 @@ class BlockDone:
         with replacing(done._facts_path) as aside:
             aside.write_text(json.dumps(facts), encoding="utf-8")
         return done
+
+    @property
+    def paths(self) -> tuple[Path, Path]:
+        """The files it consists of."""
+        return self._rows_path, self._facts_path
 
     @property
     def there(self) -> bool:
@@ -222,6 +230,8 @@ def _cut(order: Sequence[Placed], limit: float) -> Iterator[list[Placed]]:
 def _write_shard(
     recipe: Recipe, name: str, clips: Sequence[Placed]
 ) -> tuple[ShardFacts, list[ClipRow]]:
+    import webdataset  # brings torch, and takes longer than all else that a worker begins with
+
     with replacing(recipe.out / name) as aside:
         with (
             aside.open("wb") as stream,
@@ -231,7 +241,7 @@ def _write_shard(
         ):
             for place in clips:
                 tar.write(_sample(place))
-        places, checksum = member_places(aside)
+        places, checksum = tar_places(aside)
         facts = ShardFacts(name, len(clips), aside.stat().st_size, checksum)
     source = recipe.source.path.name
     return facts, [_row(name, place.clip, places[place.clip.key], source) for place in clips]

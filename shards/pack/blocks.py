@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from typing import Any
 
 from shards.pack.block import BlockDone, write_block
@@ -14,7 +14,7 @@ from shards.pack.recipe import Recipe
 
 
 def make_blocks(
-    pool: ProcessPoolExecutor,
+    pool: Executor,
     recipe: Recipe,
     layout: Layout,
     blocks: range,
@@ -23,7 +23,7 @@ def make_blocks(
 ) -> None:
     """Make every block that is not there yet. An exception of a worker's is raised here."""
     watch.begin(layout.seconds * len(blocks) / layout.blocks)
-    makers = _Makers(pool, recipe, layout, watch, most=2 * workers)
+    makers = _Makers(pool, recipe, layout, watch, most=2 * max(1, workers))
     for block in blocks:
         done = BlockDone(recipe.work, block)
         chunks = tuple(layout.chunks(block))
@@ -40,7 +40,7 @@ class _Makers:
     """Tasks under way, never more than ``most``: what waits is not held in memory."""
 
     def __init__(
-        self, pool: ProcessPoolExecutor, recipe: Recipe, layout: Layout, watch: Watch, most: int
+        self, pool: Executor, recipe: Recipe, layout: Layout, watch: Watch, most: int
     ) -> None:
         self._pool, self._recipe, self._layout = pool, recipe, layout
         self._watch, self._most = watch, most

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from shards.atomic import replacing
@@ -58,8 +58,9 @@ def prepare_chunk(recipe: Recipe, layout: Layout, chunk: Chunk) -> ChunkDone:
                 file.write(data)
             clips.append(_kept(found, places))
     done = ChunkDone(tuple(clips), tuple(rejects))
+    listed = {name: [vars(one) for one in getattr(done, name)] for name in ("clips", "rejects")}
     with replacing(_list_path(recipe, chunk)) as aside:
-        aside.write_text(json.dumps(asdict(done)), encoding="utf-8")
+        aside.write_text(json.dumps(listed), encoding="utf-8")
     return done
 
 

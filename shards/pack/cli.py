@@ -123,3 +123,42 @@ def print_report(report: PackReport, out: Path) -> None:
         )
     if report.validation:
         typer.echo(f"  {len(report.validation)} speakers are for validation")
+
+
+def index(
+    folder: Annotated[Path, typer.Argument(help="A folder with WebDataset tars.", metavar="DIR")],
+    settings: Settings = None,
+    workers: Workers = CORES,
+) -> None:
+    """Index WebDataset tars where they lie, so that a run can train on them as they are."""
+    from rich.console import Console
+
+    from shards.pack.in_place import index_tars
+    from shards.pack.progress import Screen
+
+    with Screen(Console()) as screen:
+        config = _loaded(None, list(settings or []))
+        report = index_tars(folder, config, workers=workers, watch=screen)
+    print_report(report, folder)
+
+
+def verify(
+    folder: Annotated[Path, typer.Argument(help="A folder of shards.", metavar="DIR")],
+    workers: Annotated[int, typer.Option(min=1, help="Threads.")] = CORES,
+) -> None:
+    """Read every shard again and compare with the checksums in the index."""
+    from shards.errors import UserError
+    from shards.verify import verify as verify_shards
+
+    read = damaged = 0
+    for checked in verify_shards(folder, workers):
+        read += checked.shard.bytes
+        damaged += bool(checked.damage)
+        for damage in checked.damage:
+            typer.echo(f"{damage.shard}: {damage.key and damage.key + ': '}{damage.what}")
+    if damaged:
+        raise UserError(
+            f"DIR: {folder} has {damaged} damaged shards, named above; bring them back, or remove "
+            "them and run the same 'segue shards pack' again"
+        )
+    typer.echo(f"{folder}: {read / 1e9:.2f} GB read, all as it was packed")

@@ -47,6 +47,9 @@ class GptSovitsConfig(Section):
     """``gpt_sovits``: how a prepared experiment folder is read."""
 
     symbols: Literal["v1", "v2"] = Field(default="v2", description="its phoneme table")
+    cnhubert: bool = Field(
+        default=False, description="store the features of 4-cnhubert too, 276 MB an hour"
+    )
     upstream_filters: bool = Field(
         default=False, description="reject what the program's own training leaves out"
     )

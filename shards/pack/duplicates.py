@@ -58,4 +58,5 @@ def with_length(
     """
     cell = np.floor(seconds.astype(np.float64) / max(step, 1e-4) + shift).astype(np.uint64)
     mixed = (words ^ (cell * _ODD)) | np.uint64(1)
-    return np.where(words == 0, np.uint64(0), mixed)
+    hashes: Hashes = np.where(words == 0, np.uint64(0), mixed)
+    return hashes

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet
 
-from shards.atomic import replacing
+from shards.atomic import replacing, sweep
 from shards.errors import UserError
-from shards.index import FACTS, ShardFacts
-from shards.index_writer import SPLIT, IndexWriter, raise_to
+from shards.index import FACTS, SPLIT, ShardFacts
+from shards.index_writer import IndexWriter, raise_to
 from shards.pack.block import SOUND, WORDS, BlockDone
+from shards.pack.config import PackConfig
 from shards.pack.listing import forget_listing
 from shards.pack.recipe import WORK_FOLDER
 from shards.pack.repeats import find_repeats
@@ -42,14 +44,26 @@ class PackReport:
 
 
 def finish(out: Path) -> PackReport:
-    """Write the index and the rejects of the blocks in ``out``.
+    """Write the index and the rejects of all the blocks that ``out`` was to have.
 
     UserError where blocks are missing or not one clip got in.
     """
     state = State.read(out)
     blocks = _all_blocks(out, state.blocks)
-    repeats = find_repeats(blocks, state.config.duplicates)
-    speakers = validation_speakers(_seconds_by_speaker(blocks), state.config)
+    report = write_dataset(out, blocks, state.config, {"features": state.about})
+    forget_listing(out / WORK_FOLDER)
+    return report
+
+
+def write_dataset(
+    out: Path, blocks: Sequence[BlockDone], config: PackConfig, about: Mapping[str, Any]
+) -> PackReport:
+    """Write the index and the rejects of ``blocks``, whose shards lie in ``out``.
+
+    ``about`` goes into the index. UserError where not one clip got in.
+    """
+    repeats = find_repeats(blocks, config.duplicates)
+    speakers = validation_speakers(_seconds_by_speaker(blocks), config)
     report = PackReport(near=repeats.near, validation=speakers)
     writer = _index_writer(out, blocks, speakers)
     largest: dict[str, int] = {}
@@ -66,8 +80,9 @@ def finish(out: Path) -> PackReport:
     report.clips = writer.rows
     if report.clips == 0:
         _refuse_nothing(out, blocks, report)
-    writer.finish(out, {"largest": largest, "features": state.about})
-    forget_listing(out / WORK_FOLDER)
+    writer.finish(out, {"largest": largest, **about})
+    for folder in (out, out / WORK_FOLDER):
+        sweep(folder)
     return report
 
 

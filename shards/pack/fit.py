@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor
 from functools import partial
 from typing import Any
 
@@ -23,7 +23,7 @@ TAKEN_SECONDS = 30.0
 """At most so much of one recording, from its middle."""
 
 
-def fit_features(pool: ProcessPoolExecutor, recipe: Recipe, layout: Layout, watch: Watch) -> None:
+def fit_features(pool: Executor, recipe: Recipe, layout: Layout, watch: Watch) -> None:
     """Fit every feature that needs it and has no codebook yet.
 
     The sample depends on the corpus alone, so that jobs that share it come to the same codebook.

@@ -6,7 +6,7 @@ import errno
 import multiprocessing
 import os
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from shards.pack.listing import Layout, Listing, write_listing
 from shards.pack.progress import Quiet, Watch
 from shards.pack.recipe import Recipe
 from shards.pack.state import State
-from shards.processes import die_with_parent
+from shards.processes import InProcess, die_with_parent
 from shards.sources import open_source
 
 CORES = os.cpu_count() or 1
@@ -67,19 +67,20 @@ def pack(
 
     Killed and started again it keeps what is finished. A job that is a part of several makes its
     shards and returns None; `shards.pack.merge.merge` then writes the index of all.
+    Without ``workers`` this process does it all.
     UserError for an unknown source, other settings than ``out`` was begun with, or no clip left.
     """
     recipe = Recipe.of(open_source(source, kind, config), config, out)
-    with _explained(out, workers):
+    with explained(out, workers):
         layout = _listed(recipe, watch)
-        with _pool(workers) as pool:
+        with pool_of(workers) as pool:
             fit_features(pool, recipe, layout, watch)
             make_blocks(pool, recipe, layout, part.blocks(layout.blocks), workers, watch)
         return finish(out) if part.count == 1 else None
 
 
 @contextmanager
-def _explained(out: Path, workers: int) -> Iterator[None]:
+def explained(out: Path, workers: int) -> Iterator[None]:
     """What a machine can run out of, as a sentence for the user."""
     try:
         yield
@@ -117,7 +118,10 @@ def _listed(recipe: Recipe, watch: Watch) -> Layout:
     return layout
 
 
-def _pool(workers: int) -> ProcessPoolExecutor:
+def pool_of(workers: int) -> Executor:
+    """So many worker processes; this process where there are none."""
+    if workers == 0:
+        return InProcess()
     # Spawned, not forked: the parent may have used OpenMP, whose threads do not survive a fork.
     return ProcessPoolExecutor(
         max_workers=workers,

@@ -87,7 +87,7 @@ def write_listing(folder: Path, found: Iterable[Recording | Reject], language: s
             for row in listed:
                 digest.update(repr([row[name] for name in _FINGERPRINTED]).encode())
             groups.add([row["path"] for row in listed])
-            hashes.extend([xxhash.xxh3_64_intdigest(row["name"].encode()) for row in listed])
+            hashes.extend([_name_hash(row) for row in listed])
     groups.close()
     hashes.close()
     again = _Growing(folder / REPEATED, np.int64)
@@ -132,6 +132,11 @@ def _listed(found: Recording | Reject, language: str) -> dict[str, Any]:
         "reason": None,
         "figure": None,
     }
+
+
+def _name_hash(row: dict[str, Any]) -> int:
+    """0 for a reject: it takes no name from a clip."""
+    return 0 if row["reason"] else xxhash.xxh3_64_intdigest(row["name"].encode())
 
 
 def _text(text: str) -> str:

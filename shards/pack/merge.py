@@ -11,6 +11,9 @@ from shards.pack.finish import PackReport, finish
 from shards.pack.recipe import WORK_FOLDER
 from shards.pack.state import SETTINGS, State
 
+_MADE = ("*.npz", "*.tar", f"{WORK_FOLDER}/block-*.arrow", f"{WORK_FOLDER}/block-*.json")
+"""Codebooks, shards and receipts, in the order they are moved: a kill then loses nothing."""
+
 
 def merge(out: Path, folders: Sequence[Path] = ()) -> PackReport:
     """Write the index over all parts in ``out``, after moving those of other ``folders`` there.
@@ -39,7 +42,11 @@ def _begin(out: Path, states: Sequence[tuple[Path, State]]) -> None:
 
 
 def _move(folder: Path, out: Path) -> None:
-    """Everything a part has made: shards first, receipts last, so that a kill loses nothing."""
-    for pattern in ("*.npz", "*.tar", f"{WORK_FOLDER}/block-*.arrow", f"{WORK_FOLDER}/block-*.json"):
+    for pattern in (
+        "*.npz",
+        "*.tar",
+        f"{WORK_FOLDER}/block-*.arrow",
+        f"{WORK_FOLDER}/block-*.json",
+    ):
         for path in sorted(folder.glob(pattern)):
             shutil.move(path, out / path.relative_to(folder))

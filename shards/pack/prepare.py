@@ -15,8 +15,8 @@ import xxhash
 
 from shards.audio import Audio, read_bytes
 from shards.clip import Clip
-from shards.index import FACTS
-from shards.index_writer import SPLIT
+from shards.index import FACTS, SPLIT
+from shards.json_facts import UnusableError
 from shards.pack.keys import key_of
 from shards.pack.recipe import Recipe
 from shards.pack.takes import RefusedError, Take, one_line, takes
@@ -52,7 +52,7 @@ def prepare(recipe: Recipe, recording: Recording) -> Iterator[Prepared | Reject]
         carried = recipe.source.members(recording)
         for take in takes(recipe, recording, carried):
             yield _prepared_or_not(recipe, recording, take, carried, file)
-    except RefusedError as refused:
+    except (RefusedError, UnusableError) as refused:
         yield Reject(recording.name, refused.reason, refused.figure, file)
     except ValueError as error:
         yield Reject(recording.name, one_line(error), "", file)

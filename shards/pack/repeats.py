@@ -33,7 +33,8 @@ class Repeats:
 
     def rows(self, block: int) -> Places:
         """The rows of a block that are left out, ascending."""
-        return self.places[self._range(block)] - self.starts[block]
+        rows: Places = self.places[self._range(block)] - self.starts[block]
+        return rows
 
     def rejects(self, block: int) -> list[Reject]:
         """The same as rejects; the figure is the key of the clip that stays."""

@@ -21,7 +21,8 @@ def validation_speakers(seconds: Mapping[str, float], config: PackConfig) -> fro
     named = [speaker for speaker in seconds if speaker]
     if config.validation == 0 or len(named) < 2:
         return frozenset()
-    left, chosen = config.validation * sum(seconds.values()), set()
+    left = config.validation * sum(seconds.values())
+    chosen: set[str] = set()
     for speaker in sorted(named, key=lambda name: _chance(config.seed, name)):
         if seconds[speaker] <= left and len(chosen) < len(named) - 1:
             chosen.add(speaker)
@@ -30,4 +31,4 @@ def validation_speakers(seconds: Mapping[str, float], config: PackConfig) -> fro
 
 
 def _chance(seed: int, speaker: str) -> int:
-    return xxhash.xxh3_64_intdigest(f"{seed}/{speaker}")
+    return xxhash.xxh3_64_intdigest(f"{seed}/{speaker}".encode())

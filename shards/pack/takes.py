@@ -15,7 +15,8 @@ import soundfile
 from shards.audio import UNREADABLE, Audio, mono, opened
 from shards.pack.keys import piece_name
 from shards.pack.recipe import Recipe
-from shards.quality.cut import Piece, pieces
+from shards.quality.cut import pieces
+from shards.quality.tape import Piece
 from shards.sources.source import Members, Recording
 
 BLOCK_SECONDS = 60

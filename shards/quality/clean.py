@@ -16,7 +16,10 @@ from shards.quality.voice import Flags, Samples, frame_length, listen
 from shards.section import Section
 
 _LEAST_NOISE_SECONDS = 0.2
-_WINDOWS_PER_SECOND = 22
+_WINDOWS_PER_SECOND = 44
+# The library's defaults of 1.5 deviations and 500 Hz, in windows of 46 ms, took 3 dB of the speech
+# out with noise of 10 dB, these 1 dB.
+_DEVIATIONS, _SMOOTHED_HZ = 1.0, 200
 _BLOCK_SECONDS = 0.4
 
 
@@ -105,6 +108,8 @@ def _denoised(audio: Audio, share: float) -> Samples:
         y_noise=noise,
         prop_decrease=share,
         n_fft=window,
+        n_std_thresh_stationary=_DEVIATIONS,
+        freq_mask_smooth_hz=_SMOOTHED_HZ,
     )
     return denoised
 

@@ -93,8 +93,8 @@ def pieces(blocks: Iterable[Samples], sample_rate: int, config: CutConfig) -> It
     longer than ``max_seconds``, and shorter than ``min_seconds`` only one that has neither sound
     nor silence around it to be longer. A recording without sound has no pieces.
 
-    The result does not depend on how the blocks are cut; ``max_seconds`` and about a minute more
-    are held in memory.
+    The result does not depend on how the blocks are cut. Twice ``max_seconds`` and about a minute
+    more are held in memory.
     """
     limits = _Limits.of(config, sample_rate)
     tape = Tape(frame_length(sample_rate))

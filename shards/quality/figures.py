@@ -105,7 +105,7 @@ def _flat(samples: Samples, near: npt.NDArray[np.int64]) -> int:
 
 
 def silence(powers: Powers) -> float:
-    """The share of frames 40 dB or more under what the loudest half second reaches, or -70 dB."""
+    """The share of frames 40 dB or more under what the loudest 0.2 s reach, or under -70 dB."""
     threshold = max(loudest(powers) * _SILENT_SHARE, _SILENT_POWER)
     return float(np.mean(powers < threshold))
 

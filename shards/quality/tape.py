@@ -51,8 +51,7 @@ class Tape:
         first, last = (
             min((self._free + frame) * self._frame_length, self._end) for frame in (start, end)
         )
-        starts_forced = self._forced and start == 0
-        piece = Piece(first, self._samples(first, last), forced or starts_forced)
+        piece = Piece(first, self._samples(first, last), forced or self._forced)
         self._drop(end)
         self._forced = forced
         return piece

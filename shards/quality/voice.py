@@ -3,7 +3,8 @@
 The level of every 10 ms is compared with two thresholds, which follow the 30 s around: a run of
 frames sounds if it stays above the lower one and once reaches the upper one. They lie above the
 noise floor (the quietest 3 % of the frames), nearer to it the smaller the contrast to the loudest,
-yet never farther than about 40 dB under the loudest. Where there is no contrast (a tone, steady
+yet never farther than about 40 dB under the loudest. In less than 3 s of sound, which may hold no
+noise at all, they are at least 20 and 25 dB under it. Where there is no contrast (a tone, steady
 noise, one long vowel) the thresholds of the stretch before go on to hold; at first all of it sounds
 if it reaches -60 dB of full scale.
 """
@@ -30,8 +31,9 @@ DIGITAL_SILENCE = 1e-9
 """Power under which there is nothing but the rounding and dither of 16 bits (-90 dB)."""
 _SMOOTHED_FRAMES = 5
 _FLOOR_PERCENT = 3
-_LOUD_FRAMES = 50
+_LOUD_FRAMES = 20
 _LEAST_CONTRAST = 10.0
+_FEW_FRAMES = 300
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,14 +165,16 @@ def _thresholds(levels: Levels, before: _Thresholds) -> _Thresholds:
     contrast = loud - floor
     if contrast < _LEAST_CONTRAST:
         return before
-    return _Thresholds(
-        upper=max(floor + min(0.35 * contrast, 10), loud - 38),
-        lower=max(floor + min(0.2 * contrast, 6), loud - 43),
-    )
+    upper = max(floor + min(0.35 * contrast, 10), loud - 38)
+    lower = max(floor + min(0.2 * contrast, 6), loud - 43)
+    if len(heard) < _FEW_FRAMES:
+        # A word or two may hold no noise at all: then the floor is a soft consonant's.
+        return _Thresholds(min(upper, loud - 20), min(lower, loud - 25))
+    return _Thresholds(upper, lower)
 
 
 def loudest(levels: Levels) -> float:
-    """What the loudest half second reaches, of fewer than 5 s the loudest tenth."""
+    """What the loudest 0.2 s reach, of fewer than 2 s the loudest tenth; not what a click does."""
     rank = min(_LOUD_FRAMES, len(levels) // 10 + 1)
     return float(np.partition(levels, -rank)[-rank])
 

@@ -29,6 +29,8 @@ def open_source(path: Path, kind: str | None, config: PackConfig) -> Source:
 
     UserError where it is missing, of no kind known here, or could be of several.
     """
+    if not _is_unicode(path):
+        raise UserError(f"SOURCE: {str(path)!r} is not UTF-8; rename the folder")
     if not path.exists():
         raise UserError(f"SOURCE: {path} does not exist; name a corpus")
     if kind is None:
@@ -36,6 +38,14 @@ def open_source(path: Path, kind: str | None, config: PackConfig) -> Source:
     if kind not in kinds():
         raise UserError(f"--from {kind}: unknown; there are {', '.join(kinds())}")
     return kinds()[kind](path, config)
+
+
+def _is_unicode(path: Path) -> bool:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _recognised(path: Path) -> type[Source]:

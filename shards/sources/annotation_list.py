@@ -69,7 +69,7 @@ def _lists(path: Path) -> list[Path]:
     """The list that ``path`` is, or the first two that it holds."""
     if is_file(path):
         return [path] if path.suffix == SUFFIX else []
-    with suppress(OSError), os.scandir(path) as entries:
+    with suppress(OSError, ValueError), os.scandir(path) as entries:
         return [Path(entry.path) for entry in islice(filter(_is_list, entries), 2)]
     return []
 

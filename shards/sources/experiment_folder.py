@@ -36,7 +36,7 @@ class ExperimentFolder(Source):
     """``logs/NAME`` as GPT-SoVITS's preparation leaves it.
 
     ``gpt_sovits.symbols`` is the version of its phoneme table. BERT features are packed where
-    3-bert has them; those of 4-cnhubert, 276 MB an hour, where ``features`` names ``cnhubert``.
+    3-bert has them; those of 4-cnhubert, 276 MB an hour, where ``gpt_sovits.cnhubert`` says so.
     """
 
     kind = "gpt_sovits"
@@ -50,7 +50,7 @@ class ExperimentFolder(Source):
                 f"SOURCE: {path} does not hold {TEXT} and {SEMANTIC}; name an experiment folder"
             )
         self._config = config.gpt_sovits
-        self._wants_cnhubert = "cnhubert" in (config.features or ())
+        self._wants_cnhubert = config.gpt_sovits.cnhubert
 
     @classmethod
     def recognises(cls, path: Path) -> bool:

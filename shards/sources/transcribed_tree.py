@@ -78,16 +78,18 @@ class _Texts:
     def added(self, recording: Recording, file: str) -> Recording | Reject:
         """The recording of ``file`` with its text; a reject where that cannot be read."""
         stem, _ = parted(file)
-        path = printable(str(self._path(file)))
         try:
             text = _decoded(self._text(stem))
             written = _decoded(self._read(stem + WRITTEN)) if stem + WRITTEN in self._names else ""
         except UnicodeDecodeError:
-            return Reject(recording.name, "text is not UTF-8", "", path)
+            return self._refused(recording, file, "text is not UTF-8")
         except OSError as error:
-            return Reject(recording.name, "text cannot be read", error.strerror or "", path)
+            return self._refused(recording, file, "text cannot be read", error.strerror or "")
         facts = {"written": written} if written not in {"", text} else {}
         return replace(recording, text=text, speaker=self._speaker(stem), facts=facts)
+
+    def _refused(self, recording: Recording, file: str, reason: str, figure: str = "") -> Reject:
+        return Reject(recording.name, reason, figure, printable(str(self._path(file))))
 
     @cached_property
     def _names(self) -> frozenset[str]:

@@ -65,7 +65,7 @@ def glance(root: Path, most: int) -> Iterator[Path]:
     """Audio files below ``root``, those of a folder together, until ``most`` names were seen."""
     pending = [root]
     while pending and most > 0:
-        with suppress(OSError), os.scandir(pending.pop()) as entries:
+        with suppress(OSError, ValueError), os.scandir(pending.pop()) as entries:
             for entry in islice(entries, most):
                 most -= 1
                 if entry.name.startswith("."):

@@ -140,7 +140,9 @@ def _apart(found: re.Match[str], words: str) -> str:
 
 
 def _runs_on(character: str) -> bool:
-    return (character.isalnum() or character in {"%", "٪", *_CODES}) and not _UNSPACED.match(character)
+    if _UNSPACED.match(character):
+        return False
+    return character.isalnum() or character in {"%", "٪", *_CODES}
 
 
 def _is_range(outwards: str) -> bool:
@@ -151,4 +153,3 @@ def _is_range(outwards: str) -> bool:
 def _opens(before: str) -> bool:
     """Words right after "<" or "&" would make a tag or an entity of it."""
     return before.endswith("&") or _BEGINS_TAG.search(before) is not None
-

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,10 @@ import numpy as np
 import pyarrow as pa
 import soundfile
 import webdataset
-import xxhash
 
-from shards.index import MEMBER, NAMES, ClipRow, ShardFacts
+from shards.index import MEMBER, NAMES, ShardFacts
 from shards.index_writer import write_columns, write_index
-from shards.pack.tar import member_places
+from shards.tar_index import scan_shard
 
 CLIPS_PER_SHARD = 600
 BUCKETS = 8
@@ -78,31 +76,10 @@ def write_corpus(out: Path, kind: str, clips: int, seed: int = 0) -> None:
             for number, (key, sample) in zip(numbers, samples.items(), strict=True):
                 about = {"seconds": round(float(seconds[number]), 4), "text": "some words " * 5}
                 tar.write({"__key__": key, **sample, "json": json.dumps(about).encode()})
-        content = (out / name).read_bytes()
-        rows += list(_rows(name, content, seconds[start:], samples))
-        checksum = xxhash.xxh3_64_intdigest(content)
-        facts.append(ShardFacts(name, len(numbers), len(content), checksum))
+        scanned = scan_shard(out, name)
+        rows += scanned.rows
+        facts.append(scanned.shard)
     write_index(out, rows, facts, {})
-
-
-def _rows(
-    shard: str, content: bytes, seconds: np.ndarray, samples: dict[str, Sample]
-) -> Iterator[ClipRow]:
-    for (key, places), length in zip(member_places(content).items(), seconds, strict=False):
-        arrays = {k.removesuffix(".npy"): v for k, v in samples[key].items() if k.endswith(".npy")}
-        yield ClipRow(
-            key=key,
-            shard=shard,
-            offset=places[0].offset,
-            size=places[-1].offset + places[-1].size - places[0].offset,
-            members=tuple(places),
-            seconds=float(length),
-            speaker="",
-            language="",
-            source="",
-            lengths={name: len(array) for name, array in arrays.items()},
-            largest={name: int(array.max()) for name, array in arrays.items()},
-        )
 
 
 def write_large_index(out: Path, small: Path, clips: int, seed: int = 0) -> None:

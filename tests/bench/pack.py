@@ -21,6 +21,7 @@ import numpy as np
 import soundfile
 import soxr
 
+from shards.audio import EXTENSIONS
 from shards.demo import speak_corpus
 from shards.pack.config import AudioConfig, PackConfig
 from shards.pack.job import pack
@@ -37,7 +38,9 @@ def corpus(folder: Path, clips: int, copies: int) -> Path:
     speech = folder / f"speech-{clips}"
     speak_corpus(speech, clips=clips, workers=os.cpu_count() or 1)
     chance = np.random.default_rng(0)
-    for path in sorted(speech.rglob("*.wav")):
+    for path in sorted(speech.rglob("*.*")):
+        if path.suffix not in EXTENSIONS:
+            continue
         samples, rate = soundfile.read(path, dtype="float32")
         wide = soxr.resample(samples, rate, STORED_RATE)
         for copy in range(copies):

@@ -192,9 +192,9 @@ def test_clips_that_cannot_be_read_are_left_out_by_all_ranks_if_asked(
 ) -> None:
     shards = runs / "holed"
     shutil.copytree(token_shards, shards)
-    content = bytearray((shards / "shard-000001.tar").read_bytes())
+    content = bytearray((shards / "shard-000000-01.tar").read_bytes())
     content[600:2000] = bytes(1400)
-    (shards / "shard-000001.tar").write_bytes(content)
+    (shards / "shard-000000-01.tar").write_bytes(content)
     both = ("precision=fp32", "train.epochs=1", "train.steps=null", "data.on_error=skip")
     two = Run(runs / "holed2", shards, overrides=both)
     one = Run(runs / "holed1", shards, processes=1, overrides=both)
@@ -205,7 +205,7 @@ def test_clips_that_cannot_be_read_are_left_out_by_all_ranks_if_asked(
     assert one.losses() == pytest.approx(two.losses(), rel=1e-4)
     errors = [json.loads(line) for line in (two.folder / "data_errors.jsonl").open()]
     assert len(errors) == sum(record["failed_clips"] for record in two.log())
-    assert {error["shard"] for error in errors} == {"shard-000001.tar"}
+    assert {error["shard"] for error in errors} == {"shard-000000-01.tar"}
     assert "clip(s) left out" in two.output
 
 

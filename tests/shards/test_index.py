@@ -54,5 +54,5 @@ def test_other_programs_can_read_an_index(token_shards: Path) -> None:
         table.column_names
     )
     first = table.slice(0, 1).to_pylist()[0]
-    assert first["shard"] == "shard-000000.tar"
+    assert first["shard"] == "shard-000000-00.tar"
     assert {member["name"] for member in first["members"]} >= {"phonemes.npy", "semantic.npy"}

@@ -1,26 +1,75 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet
 import pytest
-import torch
+import soundfile
 import webdataset
 import xxhash
-from experiment_corpus import write_experiment
 
 from shards.demo import speak_corpus
 from shards.errors import UserError
 from shards.index import Index
-from shards.pack import PackOptions, pack
-from shards.sources.experiment_folder import BERT, SEMANTIC, TEXT, symbol_ids
+from shards.pack import listing
+from shards.pack.config import (
+    AudioConfig,
+    CutConfig,
+    DuplicatesConfig,
+    PackConfig,
+    QualityConfig,
+    UnitsConfig,
+)
+from shards.pack.finish import PackReport
+from shards.pack.job import Part, pack
+from shards.pack.merge import merge
+from shards.verify import verify
+
+SPOKEN = PackConfig(units=UnitsConfig(clusters=50), shard_hours=0.02)
 
 
-def quiet(_text: str) -> None:
-    return None
+def packed(source: Path, out: Path, config: PackConfig, **how: object) -> PackReport:
+    report = pack(source, out, config, **{"workers": 0, **how})
+    assert report is not None
+    return report
+
+
+def rejects(out: Path) -> list[dict[str, str]]:
+    return pyarrow.parquet.read_table(out / "rejects.parquet").to_pylist()
+
+
+def clips(out: Path) -> dict[str, dict[str, object]]:
+    """Every clip as webdataset reads it, by name."""
+    shards = sorted(str(path) for path in out.glob("*.tar"))
+    found = list(webdataset.WebDataset(shards, shardshuffle=False, empty_check=False))
+    return {json.loads(clip["json"])["name"]: clip for clip in found}
+
+
+def tree_bytes(out: Path) -> dict[str, bytes]:
+    kept = ("*.tar", "index.arrow", "rejects.parquet", "*.npz")
+    return {path.name: path.read_bytes() for kind in kept for path in out.glob(kind)}
+
+
+def wave(seconds: float, seed: int = 0, rate: int = 8000) -> np.ndarray:
+    """Something that passes for speech: noise that comes and goes."""
+    chance = np.random.default_rng(seed)
+    times = np.arange(round(seconds * rate)) / rate
+    beats = 0.02 + np.clip(np.sin(2 * np.pi * 2 * times + seed), 0, 1)
+    return (0.3 * beats * chance.standard_normal(len(times))).clip(-1, 1).astype(np.float32)
+
+
+def write_wave(path: Path, seconds: float, seed: int = 0, rate: int = 8000) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, wave(seconds, seed, rate), rate)
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -28,15 +77,33 @@ def spoken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """(speech.list of 24 clips, their shards)."""
     root = tmp_path_factory.mktemp("spoken")
     listed = speak_corpus(root, clips=24, workers=2)
-    pack(listed, root / "shards", PackOptions(units=50, shard_hours=0.02, workers=2), quiet)
+    pack(listed, root / "shards", SPOKEN, workers=2)
     return listed, root / "shards"
+
+
+@pytest.fixture(scope="module")
+def voices(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder tree of 40 clips of 1 to 5 s of four speakers."""
+    root = tmp_path_factory.mktemp("voices") / "corpus"
+    for number in range(40):
+        write_wave(root / f"speaker{number % 4}" / f"{number:02d}.wav", 1 + number / 10, number)
+    return root
+
+
+@pytest.fixture(scope="module")
+def many_blocks(tmp_path_factory: pytest.TempPathFactory, voices: Path) -> tuple[PackConfig, Path]:
+    """Settings that make several blocks of ``voices``, and what one job makes of them."""
+    config = PackConfig(shard_hours=0.001, validation=0.2)
+    out = tmp_path_factory.mktemp("whole")
+    packed(voices, out, config, workers=2)
+    return config, out
 
 
 def test_shards_are_plain_webdataset(spoken: tuple[Path, Path]) -> None:
     shards = sorted(str(path) for path in spoken[1].glob("*.tar"))
-    clips = list(webdataset.WebDataset(shards, shardshuffle=False).decode())
-    assert len(clips) == 24
-    for clip in clips:
+    found = list(webdataset.WebDataset(shards, shardshuffle=False).decode())
+    assert len(found) == 24
+    for clip in found:
         assert clip["json"]["text"] and clip["json"]["language"] in {"EN", "ZH"}
         assert abs(len(clip["semantic.npy"]) - 25 * clip["json"]["seconds"]) <= 2
         assert 0 < clip["phonemes.npy"].max() < 512
@@ -56,46 +123,129 @@ def test_the_index_points_at_the_bytes_of_every_member(spoken: tuple[Path, Path]
         facts = json.loads(data)
         assert facts["name"].replace(".", "%2E") == index.key(row)
         assert facts["seconds"] == pytest.approx(index.seconds[row], abs=1e-3)
+        for name in index.figures:
+            assert facts[name] == pytest.approx(index.numbers(name)[row], abs=1e-3)
 
 
-def test_each_shard_holds_clips_of_like_length(spoken: tuple[Path, Path]) -> None:
+def test_each_shard_of_a_block_holds_clips_of_like_length(spoken: tuple[Path, Path]) -> None:
     index = Index.open(spoken[1])
     shards = np.array([index.shard(row) for row in range(len(index))])
-    spans = sorted(
-        (index.seconds[shards == s].min(), index.seconds[shards == s].max()) for s in set(shards)
-    )
-    assert all(before[1] <= after[1] for before, after in pairwise(spans))
+    blocks = {shard[:12] for shard in shards}
+    assert len(set(shards)) > len(blocks)
+    for block in blocks:
+        spans = sorted(
+            (index.seconds[shards == s].min(), index.seconds[shards == s].max())
+            for s in set(shards)
+            if s.startswith(block)
+        )
+        assert all(before[1] <= after[1] for before, after in pairwise(spans))
 
 
-def test_a_pack_begun_again_keeps_finished_shards_and_gives_the_same_bytes(
+def test_the_same_corpus_gives_the_same_bytes_with_any_number_of_workers(
     spoken: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    listed, whole = spoken
-    options = PackOptions(units=50, shard_hours=0.02, workers=1)
-    pack(listed, tmp_path, options, quiet)
-    shards = sorted(path.name for path in tmp_path.glob("*.tar"))
-    (tmp_path / shards[0]).unlink()
-    (tmp_path / ".pack" / f"{shards[0]}.json").unlink()
-    (tmp_path / "index.arrow").unlink()
-    kept = (tmp_path / shards[1]).stat().st_mtime_ns
-    pack(listed, tmp_path, options, quiet)
-    assert (tmp_path / shards[1]).stat().st_mtime_ns == kept
-    for name in [*shards, "index.arrow"]:
-        assert (tmp_path / name).read_bytes() == (whole / name).read_bytes()
+    packed(spoken[0], tmp_path, SPOKEN, workers=1)
+    assert tree_bytes(tmp_path) == tree_bytes(spoken[1])
 
 
-def test_a_shard_that_was_lost_or_cut_off_is_made_again(
-    spoken: tuple[Path, Path], tmp_path: Path
+def test_a_shard_that_was_lost_or_cut_off_is_made_again_and_others_are_kept(
+    many_blocks: tuple[PackConfig, Path], voices: Path, tmp_path: Path
 ) -> None:
-    listed, whole = spoken
-    options = PackOptions(units=50, shard_hours=0.02, workers=1)
-    pack(listed, tmp_path, options, quiet)
-    lost, cut = sorted(tmp_path.glob("*.tar"))[:2]
+    config, whole = many_blocks
+    packed(voices, tmp_path, config)
+    lost, cut, *_, kept = sorted(tmp_path.glob("*.tar"))
+    assert kept.name[:12] not in {lost.name[:12], cut.name[:12]}
     lost.unlink()
     cut.write_bytes(cut.read_bytes()[:-1000])
-    pack(listed, tmp_path, options, quiet)
-    for shard in (lost, cut):
-        assert shard.read_bytes() == (whole / shard.name).read_bytes()
+    (tmp_path / "index.arrow").unlink()
+    before = kept.stat().st_mtime_ns
+    packed(voices, tmp_path, config)
+    assert kept.stat().st_mtime_ns == before
+    assert tree_bytes(tmp_path) == tree_bytes(whole)
+
+
+def test_a_pack_killed_anywhere_and_begun_again_gives_the_same_bytes(
+    many_blocks: tuple[PackConfig, Path], voices: Path, tmp_path: Path
+) -> None:
+    config, whole = many_blocks
+    (tmp_path / "pack.yaml").write_text(json.dumps(config.model_dump(mode="json")))
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "shards", "pack", str(voices), str(out)]
+    command += ["--config", str(tmp_path / "pack.yaml"), "--workers", "2"]
+    for number in range(3):
+        job = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+        deadline = time.monotonic() + 60
+        while job.poll() is None and time.monotonic() < deadline:
+            if len(list((out / ".pack").glob("block-*.json"))) > number:
+                os.killpg(job.pid, signal.SIGKILL)
+                break
+            time.sleep(0.001)
+        job.wait()
+    packed(voices, out, config)
+    assert tree_bytes(out) == tree_bytes(whole)
+    left = {path.name for path in (out / ".pack").iterdir()}
+    assert all(name.startswith("block-") for name in left), left
+    assert not [path for path in out.iterdir() if path.name.startswith(".shard")]
+
+
+def test_parts_and_a_merge_give_what_one_job_gives(
+    many_blocks: tuple[PackConfig, Path], voices: Path, tmp_path: Path
+) -> None:
+    config, whole = many_blocks
+    together, apart = tmp_path / "together", tmp_path / "apart"
+    for number in (2, 1, 3):
+        assert pack(voices, together, config, part=Part(number, 3), workers=0) is None
+        if number == 2:
+            with pytest.raises(UserError, match=r"of \d+ blocks, block 0 is not there; run the"):
+                merge(together)
+    merge(together)
+    assert tree_bytes(together) == tree_bytes(whole)
+    for number in (1, 2):
+        pack(voices, apart / str(number), config, part=Part(number, 2), workers=0)
+    merge(apart / "out", [apart / "1", apart / "2"])
+    assert tree_bytes(apart / "out") == tree_bytes(whole)
+
+
+def test_parts_with_other_settings_are_not_merged(voices: Path, tmp_path: Path) -> None:
+    for number, seed in ((1, 0), (2, 1)):
+        config = PackConfig(shard_hours=0.001, seed=seed)
+        pack(voices, tmp_path / str(number), config, part=Part(number, 2), workers=0)
+    with pytest.raises(UserError, match=r"seed was 0 and is now 1|seed was 1 and is now 0"):
+        merge(tmp_path / "out", [tmp_path / "1", tmp_path / "2"])
+    with pytest.raises(UserError, match=r"holds no pack\.json of ours"):
+        merge(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("text", ["0/2", "3/2", "2", "a/b", "1/", "-1/2"])
+def test_a_part_is_written_as_i_of_n(text: str) -> None:
+    with pytest.raises(UserError, match="write i/n"):
+        Part.parse(text)
+
+
+def test_other_settings_in_the_same_folder_are_refused(spoken: tuple[Path, Path]) -> None:
+    other = SPOKEN.model_copy(update={"units": UnitsConfig(clusters=60)})
+    with pytest.raises(UserError, match=r"units\.clusters was 50 and is now 60"):
+        packed(spoken[0], spoken[1], other)
+
+
+def test_a_corpus_that_has_changed_is_refused(voices: Path, tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    write_wave(corpus / "a.wav", 1)
+    packed(corpus, tmp_path / "out", PackConfig())
+    packed(corpus, tmp_path / "out", PackConfig())
+    write_wave(corpus / "b.wav", 1, 1)
+    with pytest.raises(UserError, match=r"corpus was 1 entries .* and is now 2 entries"):
+        packed(corpus, tmp_path / "out", PackConfig())
+
+
+def test_no_speaker_is_in_both_splits(many_blocks: tuple[PackConfig, Path]) -> None:
+    table = Index.open(many_blocks[1]).table.select(["speaker", "split", "seconds"]).to_pylist()
+    speakers = {
+        split: {row["speaker"] for row in table if row["split"] == split}
+        for split in ("train", "validation")
+    }
+    assert speakers["train"] and speakers["validation"]
+    assert not speakers["train"] & speakers["validation"]
 
 
 def test_a_corpus_without_one_good_clip_says_why_and_leaves_the_folder_usable(
@@ -104,39 +254,45 @@ def test_a_corpus_without_one_good_clip_says_why_and_leaves_the_folder_usable(
     listed = tmp_path / "bad.list"
     listed.write_text("")
     with pytest.raises(UserError, match="lists no clips"):
-        pack(listed, tmp_path / "out", PackOptions(workers=1), quiet)
+        packed(listed, tmp_path / "out", PackConfig())
     listed.write_text("nope.wav|a|EN|hello\n")
+    config = PackConfig(features=("phonemes.espeak",))
     with pytest.raises(UserError, match=r"not one clip could be packed \(1 x audio cannot be read"):
-        pack(listed, tmp_path / "out", PackOptions(workers=1), quiet)
+        packed(listed, tmp_path / "out", config)
     good = spoken[0].read_text(encoding="utf-8").splitlines()[0]
     listed.write_text(f"{spoken[0].parent}/{good}\n", encoding="utf-8-sig")
-    options = PackOptions(features=("phonemes.espeak",), workers=1)
-    assert pack(listed, tmp_path / "out", options, quiet).clips == 1
+    assert packed(listed, tmp_path / "out", config).clips == 1
 
 
-def test_other_settings_in_the_same_folder_are_refused(spoken: tuple[Path, Path]) -> None:
-    with pytest.raises(UserError, match="units was 50 and is now 60"):
-        pack(spoken[0], spoken[1], PackOptions(units=60, shard_hours=0.02), quiet)
-
-
-def test_lines_that_cannot_be_packed_are_rejected_with_their_reason(
-    spoken: tuple[Path, Path], tmp_path: Path
-) -> None:
-    good = spoken[0].read_text(encoding="utf-8").splitlines()[:2]
-    root = spoken[0].parent
-    absolute = [f"{root}/{line}" for line in good]
-    (tmp_path / "broken.wav").write_bytes(b"not audio")
-    lines = [*absolute, "only|three|fields", "gone.wav|a|EN|hello", "broken.wav|a|EN|hello"]
-    lines += [absolute[0], absolute[1].replace("|EN|", "|XX|").replace("|ZH|", "|XX|")]
-    (tmp_path / "mixed.list").write_text("\n".join(lines), encoding="utf-8")
-    options = PackOptions(features=("phonemes.espeak",), workers=1)
-    report = pack(tmp_path, tmp_path / "out", options, quiet)
-    assert report.clips == 2
-    rejects = pyarrow.parquet.read_table(tmp_path / "out" / "rejects.parquet").to_pylist()
-    reasons = [reject["reason"] for reject in rejects]
-    assert reasons.count("audio cannot be read") == 2
-    assert reasons.count("listed twice") == 2
-    assert reasons.count("not path|speaker|language|text") == 1
+def test_whatever_cannot_be_packed_is_rejected_with_file_reason_and_figure(tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    write_wave(corpus / "good.wav", 1)
+    write_wave(corpus / "a" / "same name.wav", 1, 1)
+    write_wave(corpus / "b" / "same name.wav", 1, 2)
+    write_wave(corpus / "名前" / "ملف.v2.wav", 1, 3)
+    (corpus / "empty.wav").write_bytes(b"")
+    (corpus / "text.wav").write_bytes(b"not audio")
+    whole = write_wave(tmp_path / "cut.wav", 1, 4).read_bytes()
+    (corpus / "header.flac").write_bytes(b"fLaC" + whole[:40])
+    soundfile.write(corpus / "nothing.wav", np.zeros(0), 8000)
+    soundfile.write(corpus / "silence.wav", np.zeros(8000), 8000)
+    soundfile.write(corpus / "short.wav", wave(0.05), 8000)
+    soundfile.write(corpus / "square.wav", np.sign(wave(1, 5)), 8000)
+    nan = wave(1, 6)
+    nan[100] = np.nan
+    soundfile.write(corpus / "nan.wav", nan, 8000, subtype="FLOAT")
+    out = tmp_path / "out"
+    report = packed(corpus, out, PackConfig())
+    assert set(clips(out)) == {"good", "a/same name", "b/same name", "名前/ملف.v2"}
+    found = {Path(reject["file"]).name: reject for reject in rejects(out)}
+    assert found.keys() == {
+        "empty.wav", "text.wav", "header.flac", "nothing.wav", "silence.wav", "short.wav",
+        "square.wav", "nan.wav",
+    }  # fmt: skip
+    assert all(reject["reason"] for reject in found.values())
+    assert "0.05 under" in found["short.wav"]["figure"]
+    assert report.rejects.total() == 8
+    assert report.rejects["audio cannot be read"] == 3
 
 
 def test_an_unknown_language_is_a_reject_and_not_a_crash(
@@ -147,85 +303,172 @@ def test_an_unknown_language_is_a_reject_and_not_a_crash(
     name, speaker, _, text = second.split("|")
     lines = [f"{root}/{first}", f"{root}/{name}|{speaker}|KLINGON|{text}"]
     (tmp_path / "two.list").write_text("\n".join(lines), encoding="utf-8")
-    options = PackOptions(features=("phonemes.espeak",), workers=1)
-    report = pack(tmp_path / "two.list", tmp_path / "out", options, quiet)
+    config = PackConfig(features=("phonemes.espeak",))
+    report = packed(tmp_path / "two.list", tmp_path / "out", config)
     assert report.clips == 1
     ((reason, count),) = report.rejects.items()
     assert "KLINGON" in reason and count == 1
 
 
-def test_an_experiment_folder_is_packed_as_it_is(tmp_path: Path) -> None:
-    source = write_experiment(tmp_path / "experiment", clips=12)
-    symbols = symbol_ids("v2")
-    line = (source / TEXT).read_text(encoding="utf-8").splitlines()[0]
-    name, phonemes, _, text = line.split("\t")
-    count = len(phonemes.split(" "))
-    (source / BERT).mkdir()
-    bert = torch.randn(1024, count, requires_grad=True)
-    torch.save(bert.half(), source / BERT / f"{name}.pt")
-    pack(source, tmp_path / "out", PackOptions(workers=1), quiet)
-
-    shards = sorted(str(path) for path in (tmp_path / "out").glob("*.tar"))
-    clips = {
-        clip["json"]["name"]: clip
-        for clip in webdataset.WebDataset(shards, shardshuffle=False).decode()
-    }
-    tokens = (source / SEMANTIC).read_text(encoding="utf-8").splitlines()[1].split("\t")[1]
-    clip = clips[name]
-    assert clip["phonemes.npy"].tolist() == [symbols[s] for s in phonemes.split(" ")]
-    assert clip["semantic.npy"].tolist() == [int(token) for token in tokens.split()]
-    assert clip["json"]["text"] == text
-    np.testing.assert_array_equal(clip["bert.npy"], bert.detach().half().numpy())
-    assert sum("bert.npy" in clip for clip in clips.values()) == 1
-    assert Index.open(tmp_path / "out").lengths("bert").max() == count
+def test_text_with_control_characters_is_spoken_without_and_kept_as_it_came(
+    tmp_path: Path,
+) -> None:
+    write_wave(tmp_path / "c" / "a.wav", 2)
+    text = "One\ttwo\x00 <b>３</b>"
+    (tmp_path / "c" / "x.list").write_text(f"a.wav|s|EN|{text}\n", encoding="utf-8")
+    packed(tmp_path / "c", tmp_path / "out", PackConfig(features=("phonemes.espeak",)))
+    facts = json.loads(clips(tmp_path / "out")["a"]["json"])
+    assert facts["text"] == text
+    assert facts["spoken"] == "One two three"
 
 
-@pytest.mark.parametrize("content", [b"", b"rubbish", "dict", "nan", "shape"])
-def test_broken_bert_features_reject_their_clip_alone(content: bytes | str, tmp_path: Path) -> None:
-    source = write_experiment(tmp_path / "experiment", clips=3)
-    name, phonemes, _, _ = (source / TEXT).read_text(encoding="utf-8").split("\n")[0].split("\t")
-    (source / BERT).mkdir()
-    path = source / BERT / f"{name}.pt"
-    count = len(phonemes.split(" "))
-    if isinstance(content, bytes):
-        path.write_bytes(content)
-    else:
-        saved = {
-            "dict": {"a": 1},
-            "nan": torch.full((1024, count), float("nan")),
-            "shape": torch.zeros(1024, count + 1),
-        }
-        torch.save(saved[content], path)
-    report = pack(source, tmp_path / "out", PackOptions(workers=1), quiet)
+def test_a_long_recording_is_cut_and_its_pieces_say_where_they_were(tmp_path: Path) -> None:
+    chance = np.random.default_rng(0)
+    parts = []
+    for number in range(12):
+        parts += [wave(3 + number % 3, number), np.zeros(6400, np.float32)]
+    soundfile.write(tmp_path / "talk.wav", np.concatenate(parts) + 1e-4 * chance.random(), 8000)
+    (tmp_path / "corpus" / "ann").mkdir(parents=True)
+    (tmp_path / "talk.wav").rename(tmp_path / "corpus" / "ann" / "talk.wav")
+    config = PackConfig(cut=CutConfig(max_seconds=12, min_seconds=1))
+    packed(tmp_path / "corpus", tmp_path / "out", config)
+    facts = [json.loads(clip["json"]) for clip in clips(tmp_path / "out").values()]
+    assert len(facts) > 3
+    for fact in facts:
+        assert fact["recording"] == "ann/talk" and fact["speaker"] == "ann"
+        assert fact["name"] == f"ann/talk_{round(fact['start'] * 1000):09d}"
+        assert fact["seconds"] <= 12
+    assert sum(fact["seconds"] for fact in facts) > 40
+
+
+def test_a_long_recording_with_one_text_is_rejected_where_the_text_is_needed(
+    tmp_path: Path,
+) -> None:
+    write_wave(tmp_path / "c" / "a.wav", 20)
+    write_wave(tmp_path / "c" / "b.wav", 3, 1)
+    (tmp_path / "c" / "x.list").write_text("a.wav|s|EN|long\nb.wav|s|EN|short\n")
+    config = PackConfig(features=("phonemes.espeak",), cut=CutConfig(max_seconds=10))
+    report = packed(tmp_path / "c", tmp_path / "out", config)
+    assert report.rejects == {"longer than cut.max_seconds with one text": 1}
+    assert rejects(tmp_path / "out")[0]["figure"] == "20.0 s"
+
+
+def test_the_same_sound_under_two_names_is_packed_once(tmp_path: Path) -> None:
+    write_wave(tmp_path / "c" / "a.wav", 1)
+    soundfile.write(tmp_path / "c" / "b.flac", *soundfile.read(tmp_path / "c" / "a.wav"))
+    write_wave(tmp_path / "c" / "other.wav", 1, 1)
+    report = packed(tmp_path / "c", tmp_path / "out", PackConfig())
     assert report.clips == 2
-    ((reason, _),) = report.rejects.items()
-    assert reason.startswith("BERT features")
+    (lost,) = rejects(tmp_path / "out")
+    index = Index.open(tmp_path / "out")
+    assert {lost["name"], lost["figure"]} == {"a", "b"}
+    assert lost["figure"] in {index.key(row) for row in range(2)}
+    assert index.shards["rows"].to_pylist() == [2] or sum(index.shards["rows"].to_pylist()) == 2
+    kept = PackConfig(duplicates=DuplicatesConfig(exact="keep"))
+    assert packed(tmp_path / "c", tmp_path / "kept", kept).clips == 3
 
 
-def test_broken_rows_of_an_experiment_are_rejected(tmp_path: Path) -> None:
-    source = write_experiment(tmp_path / "experiment", clips=3)
-    with (source / TEXT).open("a", encoding="utf-8") as file:
-        file.write("odd.wav\tnot_a_phoneme\tNone\ttext\nhuge.wav\t!\tNone\ttext\n")
-    with (source / SEMANTIC).open("a", encoding="utf-8") as file:
-        file.write("odd.wav\t1 2 3\nhuge.wav\t1 99999\nlost.wav\t1 2\nclip_0000.wav\t4 4\n")
-    report = pack(source, tmp_path / "out", PackOptions(workers=1), quiet)
-    assert report.clips == 3
-    assert report.rejects == {
-        "phoneme not in table v2": 1,
-        f"not in {TEXT}": 1,
-        "semantic token over 32767": 1,
-        f"twice in {SEMANTIC}": 1,
-    }
+def test_the_same_words_at_the_same_length_are_counted_or_left_out(tmp_path: Path) -> None:
+    for number, seconds in enumerate([2.0, 2.001, 3.0]):
+        write_wave(tmp_path / "c" / f"{number}.wav", seconds, number)
+    lines = [f"{number}.wav|s|EN|{'Hello, you!' if number else 'hello you'}" for number in range(3)]
+    (tmp_path / "c" / "x.list").write_text("\n".join(lines))
+    config = PackConfig(features=("phonemes.espeak",))
+    assert packed(tmp_path / "c", tmp_path / "out", config).near == 1
+    config = config.model_copy(update={"duplicates": DuplicatesConfig(near="reject")})
+    report = packed(tmp_path / "c", tmp_path / "less", config)
+    assert (report.clips, report.near) == (2, 0)
+    assert report.rejects == {"the same words, speaker and length as another clip": 1}
+
+
+@pytest.mark.parametrize(
+    ("suffix", "subtype", "channels"),
+    [
+        ("wav", "PCM_U8", 1),
+        ("wav", "PCM_16", 2),
+        ("wav", "PCM_24", 3),
+        ("wav", "PCM_32", 1),
+        ("wav", "FLOAT", 2),
+        ("wav", "DOUBLE", 1),
+        ("flac", "PCM_24", 6),
+        ("mp3", None, 2),
+        ("ogg", "VORBIS", 2),
+        ("opus", "OPUS", 1),
+    ],
+)
+def test_audio_of_any_format_is_stored_as_flac_or_as_it_came(
+    suffix: str, subtype: str | None, channels: int, tmp_path: Path
+) -> None:
+    rate = 48_000
+    sound = np.stack([wave(1, 0, rate)] * channels, axis=1)
+    (tmp_path / "c").mkdir()
+    kind = {"opus": "OGG"}.get(suffix)
+    soundfile.write(tmp_path / "c" / f"a.{suffix}", sound, rate, subtype=subtype, format=kind)
+    config = PackConfig(audio=AudioConfig(store="flac", sample_rate=16_000))
+    packed(tmp_path / "c", tmp_path / "flac", config)
+    clip = clips(tmp_path / "flac")["a"]
+    (tmp_path / "x.flac").write_bytes(clip["flac"])
+    heard, heard_rate = soundfile.read(tmp_path / "x.flac", always_2d=True)
+    assert heard_rate == 16_000 and heard.shape[1] == 1
+    assert len(heard) / heard_rate == pytest.approx(1, abs=0.05)
+    assert np.abs(heard).max() > 0.1
+
+    packed(tmp_path / "c", tmp_path / "same", PackConfig(audio=AudioConfig(store="original")))
+    clip = clips(tmp_path / "same")["a"]
+    stored = clip["ogg" if suffix == "opus" else suffix]
+    assert stored == (tmp_path / "c" / f"a.{suffix}").read_bytes()
+
+
+def test_quality_limits_reject_and_figures_stay_in_the_index(voices: Path, tmp_path: Path) -> None:
+    limits = PackConfig(quality=QualityConfig(min_seconds=3.0))
+    report = packed(voices, tmp_path, limits)
+    index = Index.open(tmp_path)
+    assert report.clips == len(index) == int((1 + np.arange(40) / 10 >= 3).sum())
+    assert {"peak", "clipping", "silence", "snr_db", "dc", "bandwidth_hz"} <= set(index.figures)
+    assert all(np.isfinite(index.numbers(name)).all() for name in index.figures)
+
+
+def test_verify_names_damaged_shards_and_clips(
+    many_blocks: tuple[PackConfig, Path], voices: Path, tmp_path: Path
+) -> None:
+    packed(voices, tmp_path, many_blocks[0])
+    assert not [damage for shard in verify(tmp_path, 2) for damage in shard.damage]
+    index = Index.open(tmp_path)
+    flipped, gone, cut = sorted({index.shard(row) for row in range(len(index))})[:3]
+    row = next(row for row in range(len(index)) if index.shard(row) == flipped)
+    content = bytearray((tmp_path / flipped).read_bytes())
+    content[index.numbers("offset")[row] + 5] ^= 1
+    (tmp_path / flipped).write_bytes(content)
+    (tmp_path / gone).unlink()
+    (tmp_path / cut).write_bytes((tmp_path / cut).read_bytes()[:2000])
+    found = [damage for shard in verify(tmp_path, 2) for damage in shard.damage]
+    assert {damage.shard for damage in found} == {flipped, gone, cut}
+    assert [d.key for d in found if d.shard == flipped] == ["", index.key(row)]
+    assert [d.what for d in found if d.shard == gone] == ["it is not there"]
+    assert "bytes and not" in next(d.what for d in found if d.shard == cut)
+
+
+def test_how_work_is_cut_makes_no_difference(
+    voices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "CHUNK_SECONDS", 5.0)
+    monkeypatch.setattr(listing, "ROWS_PER_BATCH", 7)
+    config = PackConfig(shard_hours=0.001, validation=0.2)
+    packed(voices, tmp_path / "small", config)
+    monkeypatch.undo()
+    packed(voices, tmp_path / "large", config)
+    assert tree_bytes(tmp_path / "small") == tree_bytes(tmp_path / "large")
 
 
 def test_a_source_of_no_known_kind_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is no corpus known here"):
-        pack(tmp_path, tmp_path / "out", PackOptions(), quiet)
+        packed(tmp_path, tmp_path / "out", PackConfig())
     with pytest.raises(UserError, match="does not exist"):
-        pack(tmp_path / "gone", tmp_path / "out", PackOptions(), quiet)
+        packed(tmp_path / "gone", tmp_path / "out", PackConfig())
+    with pytest.raises(UserError, match="--from tape: unknown; there are"):
+        packed(tmp_path, tmp_path / "out", PackConfig(), kind="tape")
 
 
-def test_an_unknown_feature_is_refused_with_the_known_ones(tmp_path: Path) -> None:
-    source = write_experiment(tmp_path / "experiment", clips=3)
-    with pytest.raises(UserError, match=r"--features mel: unknown; there are phonemes\.espeak"):
-        pack(source, tmp_path / "out", PackOptions(features=("mel",)), quiet)
+def test_an_unknown_feature_is_refused_with_the_known_ones(voices: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="features: 'mell' is unknown, did you mean mel"):
+        packed(voices, tmp_path / "out", PackConfig(features=("mell",)))

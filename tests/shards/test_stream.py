@@ -11,17 +11,16 @@ import pytest
 import soundfile
 import torch
 import webdataset
-import xxhash
 
 from shards.collate import Batch
 from shards.dataset import DataConfig, SourceConfig, open_plan, refuse_damaged_shards
 from shards.errors import UserError
 from shards.fields import Field
-from shards.index import ClipRow, Index, ShardFacts
+from shards.index import Index
 from shards.index_writer import write_index
 from shards.plan import BatchConfig, Origin, Plan
 from shards.stream import read_batch, stream
-from shards.pack.tar import member_places
+from shards.tar_index import scan_shard
 
 FIELDS = (
     Field("phonemes.npy", pad=0, dtype="int64"),
@@ -174,12 +173,12 @@ def test_a_lost_shard_and_a_cut_one_are_refused_before_training(
     token_shards: Path, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(token_shards, tmp_path / "shards")
-    shard = folder / "shard-000001.tar"
+    shard = folder / "shard-000000-01.tar"
     shard.write_bytes(shard.read_bytes()[:5000])
-    with pytest.raises(UserError, match=r"shard-000001\.tar has 5000 bytes and not the \d+ that"):
+    with pytest.raises(UserError, match=r"-01\.tar has 5000 bytes and not the \d+ that"):
         refuse_damaged_shards(plan_over(folder)[0].corpus)
     shard.unlink()
-    with pytest.raises(UserError, match=r"shard-000001\.tar is in the index but not in the folder"):
+    with pytest.raises(UserError, match=r"-01\.tar is in the index but not in the folder"):
         refuse_damaged_shards(plan_over(folder)[0].corpus)
 
 
@@ -286,25 +285,8 @@ def audio_shards(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[s
         soundfile.write(data, stereo, 44_100, format="WAV", subtype="FLOAT")
         tar.write({"__key__": "w", "wav": data.getvalue()})
     waves["w"] = np.full(4410, 0.5, dtype=np.float32)
-    content = (folder / "a.tar").read_bytes()
-    rows = [
-        ClipRow(
-            key,
-            "a.tar",
-            places[0].offset,
-            0,
-            tuple(places),
-            len(waves[key]) / 22_050,
-            "",
-            "",
-            "",
-            {},
-            {},
-        )
-        for key, places in member_places(content).items()
-    ]
-    facts = ShardFacts("a.tar", len(rows), len(content), xxhash.xxh3_64_intdigest(content))
-    write_index(folder, rows, [facts], {})
+    scanned = scan_shard(folder, "a.tar")
+    write_index(folder, scanned.rows, [scanned.shard], {})
     return folder, waves
 
 

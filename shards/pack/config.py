@@ -24,7 +24,7 @@ class AudioConfig(Section):
     store: Literal["flac", "original", "none"] | None = Field(
         default=None,
         description="flac (mono, 16 bit), original (the bytes as they came) or none; by default "
-        "none where a feature is computed, else what the kind of source needs",
+        "what the kind of source needs",
     )
     sample_rate: int | None = Field(
         default=None, ge=4000, le=192_000, description="resample flac to this; by default not"

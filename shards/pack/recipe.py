@@ -32,7 +32,7 @@ class Recipe:
         names = source.default_features if config.features is None else config.features
         features = features_named(names, config, out)
         require(config.clean)
-        store = config.audio.store or ("none" if features else source.default_audio)
+        store = config.audio.store or source.default_audio
         return cls(source, tuple(names), features, config, store, out)
 
     @property

@@ -20,7 +20,7 @@ from shards.quality.tape import Piece
 from shards.sources.source import Members, Recording
 
 BLOCK_SECONDS = 60
-ROUNDED_SECONDS = 0.05
+ROUNDED_SECONDS = 0.15
 _EXTENSIONS = {"WAV": "wav", "WAVEX": "wav", "FLAC": "flac", "MP3": "mp3", "OGG": "ogg"}
 """libsndfile's formats that the stream can decode, by the extension they get in a shard."""
 
@@ -90,7 +90,7 @@ def _span(recording: Recording, file: soundfile.SoundFile) -> tuple[int, int]:
     if recording.seconds is None:
         return begin, left
     frames = round(recording.seconds * file.samplerate)
-    # Corpora round their lengths: what is about the whole file is the whole file.
+    # Corpora round lengths, and MP3 pads: what is about the whole file is the whole file.
     whole = begin == 0 and abs(left - frames) <= ROUNDED_SECONDS * file.samplerate
     return begin, left if whole else min(left, frames)
 

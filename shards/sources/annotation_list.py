@@ -30,6 +30,7 @@ class AnnotationList(Source):
 
     kind = "list"
     about = "a .list file (path|speaker|language|text), or a folder with exactly one"
+    default_audio = "none"
     default_features = ("phonemes.espeak", "units.mfcc")
 
     def __init__(self, path: Path, config: PackConfig) -> None:

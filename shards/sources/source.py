@@ -69,7 +69,7 @@ class Source(ABC):
     """Recognition asks the kinds with the smallest number first: 1 has a mark of its own that no
     other kind has, 2 would also be a kind of 3."""
     default_audio: ClassVar[Literal["flac", "original", "none"]] = "flac"
-    """How the audio is stored where nothing is computed and the user does not say."""
+    """How the audio is stored unless the user says otherwise."""
     default_features: ClassVar[tuple[str, ...]] = ()
     """What has to be computed for the models that this kind of corpus is for."""
 

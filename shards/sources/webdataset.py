@@ -45,6 +45,7 @@ class WebDatasetTars(Source):
     kind = "webdataset"
     about = "a .tar of WebDataset, or a folder of them without loose audio files"
     catches = 2
+    default_audio = "original"
 
     def __init__(self, path: Path, config: PackConfig) -> None:
         super().__init__(path, config)

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+import soundfile
+import webdataset
+from test_pack import clips, packed, wave
+
+from shards.dataset import DataConfig, open_plan
+from shards.errors import UserError
+from shards.fields import Field
+from shards.index import Index
+from shards.pack.config import PackConfig
+from shards.pack.in_place import index_tars
+from shards.pack.progress import Quiet
+from shards.plan import BatchConfig
+from shards.stream import stream
+
+CONFIG = PackConfig()
+
+
+def mp3(seconds: float, seed: int) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, wave(seconds, seed, 24_000), 24_000, format="MP3")
+    return file.getvalue()
+
+
+def emilia(path: Path, first: int, clips: int) -> Path:
+    """A tar as Emilia's are: KEY.mp3 and KEY.json."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with webdataset.TarWriter(str(path), mtime=0) as tar:
+        for number in range(first, first + clips):
+            key, seconds = f"EN_B00000_S{number:05d}_W000000", 1 + number / 4
+            facts = {
+                "id": key, "wav": f"EN/{key}.mp3", "text": f"Number {number}.",
+                "duration": seconds, "speaker": f"EN_S{number % 3}", "language": "en",
+                "dnsmos": 3 + number / 100, "phone_count": 9,
+            }  # fmt: skip
+            facts_file = json.dumps(facts).encode()
+            tar.write({"__key__": key, "mp3": mp3(seconds, number), "json": facts_file})
+    return path
+
+
+@pytest.fixture
+def foreign(tmp_path: Path) -> Path:
+    """Twelve clips in two tars, one of them in a folder below."""
+    emilia(tmp_path / "tars" / "a.tar", 0, 6)
+    emilia(tmp_path / "tars" / "more" / "b.tar", 6, 6)
+    return tmp_path / "tars"
+
+
+def index_here(folder: Path) -> Index:
+    index_tars(folder, CONFIG, workers=0, watch=Quiet())
+    return Index.open(folder)
+
+
+def test_tars_that_are_indexed_where_they_lie_can_be_trained_on(foreign: Path) -> None:
+    before = {path: path.read_bytes() for path in foreign.rglob("*.tar")}
+    index = index_here(foreign)
+    assert len(index) == 12 and index.figures == ("dnsmos", "phone_count")
+    assert set(index.table.column("speaker").to_pylist()) == {"EN_S0", "EN_S1", "EN_S2"}
+    assert {index.shard(row) for row in range(12)} == {"a.tar", "more/b.tar"}
+    data = DataConfig(path=str(foreign), workers=0, filter="dnsmos > 3.025 and seconds < 3")
+    plan = open_plan(data, BatchConfig(seconds=8, micro_seconds=4), 0)
+    field = Field("audio", pad=0, dtype="float32", sample_rate=24_000)
+    batches = stream(plan, (field,), range(plan.step_at(1)), rank=0, world_size=1, config=data)
+    keys = [key for batch in batches for key in batch.keys]
+    assert sorted(keys) == [f"EN_B00000_S{n:05d}_W000000" for n in range(3, 8)]
+    assert before == {path: path.read_bytes() for path in foreign.rglob("*.tar")}
+
+
+def test_only_tars_that_changed_are_read_again(
+    foreign: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = index_here(foreign).digest
+    assert index_here(foreign).digest == first
+    receipts = {p: p.stat().st_mtime_ns for p in (foreign / ".pack").glob("block-*.json")}
+    emilia(foreign / "more" / "b.tar", 6, 3)
+    assert len(index_here(foreign)) == 9
+    again = {p: p.stat().st_mtime_ns for p in (foreign / ".pack").glob("block-*.json")}
+    assert len(again) == 2
+    assert len(again.items() & receipts.items()) == 1
+
+
+def test_what_cannot_be_used_of_a_tar_is_in_the_rejects(foreign: Path) -> None:
+    with webdataset.TarWriter(str(foreign / "c.tar"), mtime=0) as tar:
+        tar.write({"__key__": "odd", "json": b"[1]", "mp3": mp3(1, 50)})
+        tar.write({"__key__": "silent", "txt": b"no audio"})
+    content = (foreign / "more" / "b.tar").read_bytes()
+    (foreign / "torn.tar").write_bytes(content[: len(content) // 2])
+    index = index_here(foreign)
+    rejects = pyarrow.parquet.read_table(foreign / "rejects.parquet").to_pylist()
+    reasons = {reject["reason"] for reject in rejects}
+    assert {"JSON that is no object", "neither audio nor a length"} <= reasons
+    assert "a torn tar; its end is lost" in reasons
+    assert len(index) == 12  # the torn tar's clips are those of another, byte for byte
+
+
+def test_a_folder_without_tars_or_packed_here_is_refused(foreign: Path, tmp_path: Path) -> None:
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(UserError, match=r"holds no \.tar files"):
+        index_here(tmp_path / "nothing")
+    packed(foreign, tmp_path / "packed", CONFIG, kind="webdataset")
+    with pytest.raises(UserError, match="was packed by 'segue shards pack'"):
+        index_here(tmp_path / "packed")
+
+
+def test_repacking_sorts_clips_and_keeps_their_files(foreign: Path, tmp_path: Path) -> None:
+    report = packed(foreign, tmp_path / "out", CONFIG, kind="webdataset")
+    assert report.clips == 12
+    original = {
+        clip["__key__"]: clip["mp3"]
+        for tar in foreign.rglob("*.tar")
+        for clip in webdataset.WebDataset(str(tar), shardshuffle=False)
+    }
+    for name, clip in clips(tmp_path / "out").items():
+        assert clip["mp3"] == original[name.rpartition("/")[2]]
+        facts = json.loads(clip["json"])
+        assert facts["text"] == f"Number {int(name.split('_S')[1][:5])}."
+        assert facts["dnsmos"] >= 3 and facts["snr_db"] > 0
+    index = Index.open(tmp_path / "out")
+    assert {"dnsmos", "snr_db"} <= set(index.figures)
+
+
+def test_our_own_shards_are_repacked_under_the_same_names(tmp_path: Path) -> None:
+    for number in range(6):
+        place = tmp_path / "c" / f"s{number % 2}" / f"{number}.v1.wav"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(place, wave(1 + number / 5, number), 8000)
+    packed(tmp_path / "c", tmp_path / "once", CONFIG)
+    packed(tmp_path / "once", tmp_path / "twice", CONFIG)
+    once, twice = clips(tmp_path / "once"), clips(tmp_path / "twice")
+    assert once.keys() == twice.keys() == {f"s{n % 2}/{n}.v1" for n in range(6)}
+    for name, clip in once.items():
+        assert twice[name]["flac"] == clip["flac"]
+        assert twice[name]["__key__"] == clip["__key__"]
+    np.testing.assert_array_equal(
+        np.sort(Index.open(tmp_path / "once").seconds),
+        np.sort(Index.open(tmp_path / "twice").seconds),
+    )

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PEERS := .bench/peers
 
-.PHONY: quickstart test test-slow lint bench-data bench-startup clean
+.PHONY: quickstart test test-slow lint bench-data bench-pack bench-startup clean
 
 $(STAMP): setup.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -36,6 +36,9 @@ bench-data: $(STAMP) $(PEERS)/.installed  ## the stream against its peers: 15 mi
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python tests/bench/data.py build/bench
 	$(BIN)/python tests/bench/padding.py
+
+bench-pack: $(STAMP)  ## packing against decode, resample and encode of the same files: 5 minutes
+	$(BIN)/python tests/bench/pack.py build/bench
 
 bench-startup: $(STAMP)  ## the first micro-batch of corpora of up to 100 million clips: 20 GB
 	$(BIN)/python tests/bench/startup.py build/bench

@@ -92,8 +92,9 @@ def _at_ranks(parts: Parts, upper: Counts, ranks: Sequence[int]) -> list[float]:
     lower = {half: np.zeros(_HALF, dtype=np.int64) for half in halves}
     for part in parts():
         order = _order(_known(part))
-        for half, counts in lower.items():
-            counts += np.bincount(order[order >> 16 == half] & (_HALF - 1), minlength=_HALF)
+        for half in lower:
+            beside = order[order >> 16 == half] & (_HALF - 1)
+            lower[half] += np.bincount(beside, minlength=_HALF)
     found = []
     for half, rank in zip(halves, ranks, strict=True):
         within = rank - int(ends[half] - upper[half])

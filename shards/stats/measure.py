@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from shards.columns import Column
 from shards.errors import UserError
-from shards.index import Index, SPLIT
-from shards.stats.balance import Balance, Codes, Split, Tally, balance, splits, tally
+from shards.index import SPLIT, Index
+from shards.stats.balance import Balance, Split, Tally, balance, splits, tally
 from shards.stats.distribution import Distribution, Figure, Parts, figure
 from shards.stats.padding import Padding, padding
 from shards.stats.rejects import rejects
@@ -65,7 +66,7 @@ def measure(folder: Path) -> Stats:
     UserError as `Index.open`, for clips of unknown length and for unreadable rejects.
     """
     index = Index.open(folder)
-    seconds = _slices(index, "seconds")
+    seconds = _parts(index, "seconds")
     known = figure(seconds)
     if known.unknown or known.known is None:
         raise UserError(
@@ -85,43 +86,35 @@ def measure(folder: Path) -> Stats:
         languages=balance(_tally(index, "language")),
         sources=balance(_tally(index, "source")),
         splits=_splits(index, speakers.names),
-        figures={name: figure(_slices(index, name)) for name in index.figures},
+        figures={name: figure(_parts(index, name)) for name in index.figures},
         lengths={name: _sum(index, name) for name in index.about["lengths"]},
         rejects=rejects(folder),
     )
 
 
-def _slices(index: Index, name: str) -> Parts:
-    return partial(_sliced, index, name)
+def _parts(index: Index, name: str) -> Parts:
+    return partial(_slices, index, index.column(name))
 
 
-def _sliced(index: Index, name: str) -> Iterator[npt.NDArray[Any]]:
-    column = index.column(name)
+def _slices(index: Index, column: Column) -> Iterator[npt.NDArray[Any]]:
     for start in range(0, len(index), SLICE):
         yield column.slice(start, min(start + SLICE, len(index)))
 
 
 def _sum(index: Index, name: str) -> int:
-    return sum(int(part.sum(dtype=np.int64)) for part in _sliced(index, name))
-
-
-def _names(index: Index, name: str) -> pa.DictionaryArray:
-    return index.table.column(name).chunk(0)
-
-
-def _codes(index: Index, name: str) -> Iterator[Codes]:
-    codes = _names(index, name).indices.to_numpy(zero_copy_only=True)
-    for start in range(0, len(index), SLICE):
-        yield codes[start : start + SLICE]
+    return sum(int(part.sum(dtype=np.int64)) for part in _slices(index, index.column(name)))
 
 
 def _tally(index: Index, name: str) -> Tally:
-    parts = zip(_codes(index, name), _sliced(index, "seconds"), strict=True)
-    return tally(_names(index, name).dictionary, parts)
+    codes = _slices(index, index.codes(name))
+    seconds = _slices(index, index.column("seconds"))
+    return tally(index.names(name), zip(codes, seconds, strict=True))
 
 
 def _splits(index: Index, speakers: pa.Array) -> tuple[Split, ...]:
     if SPLIT not in index.table.column_names:
         return ()
-    pairs = zip(_codes(index, SPLIT), _codes(index, "speaker"), strict=True)
+    pairs = zip(
+        _slices(index, index.codes(SPLIT)), _slices(index, index.codes("speaker")), strict=True
+    )
     return splits(_tally(index, SPLIT), pairs, speakers)

@@ -12,6 +12,8 @@ from shards.stats.distribution import Parts
 
 BUCKETS = 16
 
+Numbers = npt.NDArray[np.float64]
+
 
 @dataclass(frozen=True)
 class Bucket:
@@ -49,14 +51,13 @@ def padding(seconds: Parts, shortest: float, longest: float) -> Padding:
         sums += np.bincount(places, part, len(uppers))
     edges = bucket_edges(uppers, counts, BUCKETS)
     places = np.searchsorted(edges, uppers).clip(max=len(edges) - 1)
-    clips = np.bincount(places, counts, len(edges))
-    held = np.bincount(places, sums, len(edges))
+    clips: Numbers = np.bincount(places, counts, len(edges)).astype(np.float64)
+    held: Numbers = np.bincount(places, sums, len(edges)).astype(np.float64)
     return _padding(edges.astype(np.float64), clips, held)
 
 
-def _padding(
-    edges: npt.NDArray[np.float64], clips: npt.NDArray[np.float64], held: npt.NDArray[np.float64]
-) -> Padding:
+def _padding(edges: Numbers, clips: Numbers, held: Numbers) -> Padding:
+    """``clips`` and the seconds ``held`` of each bucket, [buckets]."""
     columns = zip(edges.tolist(), clips.tolist(), held.tolist(), strict=True)
     total = float(held.sum())
     return Padding(

@@ -89,19 +89,22 @@ def _lengths(seconds: Distribution) -> str:
 
 
 def _told(found: Distribution) -> str:
-    percentiles = ", ".join(f"{p} {short(value)}" for p, value in found.percentiles.items())
-    outside = [
-        f"{count:,} {where}"
-        for count, where in (
-            (found.histogram.below, f"below {short(found.histogram.edges[0])}"),
-            (found.histogram.above, f"from {short(found.histogram.edges[-1])} on"),
-        )
-        if count
+    shown = found.histogram
+    told = [
+        f"{short(found.minimum)} to {short(found.maximum)}",
+        f"mean {short(found.mean)}",
+        *(f"{p} {short(value)}" for p, value in found.percentiles.items()),
     ]
-    return (
-        f"{short(found.minimum)} to {short(found.maximum)}, mean {short(found.mean)}; {percentiles}"
-        + (f"; not in the plot: {', '.join(outside)}" if outside else "")
-    )
+    if shown.below:
+        told.append(f"not shown: {shown.below:,} below {short(shown.edges[0])}")
+    if shown.above:
+        told.append(f"not shown: {shown.above:,} above {short(shown.edges[-1])}")
+    return " ".join(map(_whole, told))
+
+
+def _whole(text: str) -> str:
+    """Text that no line ends in."""
+    return f'<span class="whole">{text}</span>'
 
 
 def _padding(found: Padding) -> str:
@@ -113,7 +116,6 @@ def _padding(found: Padding) -> str:
     told = (
         f"Expected padding {share(found.overall)}; {share(found.without)} without buckets. "
         "A clip counts as long as its bucket, which ends at the seconds under it."
-        '<span class="key a"></span>hours of audio<span class="key b"></span>hours of padding'
     )
     rows = (
         (f"{b.edge:.2f}", f"{b.clips:,}", hours(b.hours), share(b.padding), share_bar(b.padding))
@@ -122,9 +124,14 @@ def _padding(found: Padding) -> str:
     return _section(
         "Length buckets",
         _paragraph(told),
+        _paragraph(_key("a", "hours of audio") + " " + _key("b", "hours of padding")),
         bar_plot(bars, marks, "hours of audio and of padding by bucket", _PLOT),
         _table(("up to seconds", "clips", "hours", "padding", ""), rows),
     )
+
+
+def _key(kind: str, meaning: str) -> str:
+    return _whole(f'<span class="key {kind}"></span> {meaning}')
 
 
 def _padded(bucket: Bucket) -> float:
@@ -156,7 +163,7 @@ def _groups(groups: Sequence[Group]) -> str:
 
 def _speakers(found: Balance) -> str:
     told = _paragraph(
-        f"{found.count:,} named speakers, as even as {short(found.effective)} of equal hours; "
+        f"{found.count:,} named speakers, as even as {short(found.effective)} with equal hours; "
         f"the largest has {share(found.largest_share)} of the named hours, "
         f"the median {hours(found.median_hours)} h."
     )

@@ -78,7 +78,7 @@ def histogram_plot(histogram: Histogram, name: str, size: Size) -> str:
         Bar(left, right, (count,), f"{short(left)} to {short(right)}: {count:,} clips")
         for left, right, count in zip(edges, edges[1:], histogram.counts, strict=False)
     ]
-    marks = [(value, short(value)) for value in ticks(edges[0], edges[-1], size.width // 60)]
+    marks = [(value, short(value)) for value in ticks(edges[0], edges[-1], size.width // 45)]
     return bar_plot(bars, marks, name, size)
 
 

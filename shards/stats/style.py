@@ -21,7 +21,8 @@ h1 { font-size: 1.5rem; margin: 0 0 1.25rem; overflow-wrap: anywhere; }
 h2 { font-size: 1.1rem; margin: 2.5rem 0 .5rem; }
 h3 { font-size: .95rem; margin: 0; overflow-wrap: anywhere; }
 p { margin: .25rem 0 .75rem; color: var(--soft); }
-dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); gap: .6rem; margin: 0; }
+dl { display: grid; gap: .6rem; margin: 0; }
+dl { grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); }
 dl div { background: var(--card); border-radius: .5rem; padding: .6rem .8rem; }
 dt { color: var(--soft); font-size: .8rem; overflow-wrap: anywhere; }
 dd { margin: 0; font-size: 1.15rem; font-variant-numeric: tabular-nums; }
@@ -40,7 +41,9 @@ svg .grid { stroke: var(--rule); }
 svg .a, .key.a { fill: var(--a); background: var(--a); }
 svg .b, .key.b { fill: var(--b); background: var(--b); }
 svg.share { height: .6rem; }
-.key { display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin: 0 .3em 0 .8em; }
-.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(18rem, 1fr)); gap: 1.5rem; }
+.key { display: inline-block; width: .8em; height: .8em; border-radius: 2px; }
+.whole { white-space: nowrap; margin-right: .8em; }
+.figures { display: grid; gap: 1.5rem; }
+.figures { grid-template-columns: repeat(auto-fill, minmax(18rem, 1fr)); }
 .figures p { font-size: .8rem; margin: .15rem 0; }
 """

@@ -16,12 +16,15 @@ from shards.stats.wording import hours, printable, share, short
 _NAMES = 8
 _ROWS = 20
 _BAR = 36
+_PIPED = 100
 
 
 def show(stats: Stats) -> None:
     """Print everything to stdout."""
     # Without markup: a speaker may be called [bold].
     console = Console(markup=False, emoji=False, highlight=False)
+    if not console.is_terminal:
+        console.width = max(console.width, _PIPED)
     console.print(_facts(stats))
     console.print(_histogram(stats.seconds.histogram))
     console.print(_buckets(stats))
@@ -52,7 +55,7 @@ def _speakers(speakers: Balance) -> str:
     if speakers.count == 0:
         return "none named"
     return (
-        f"{speakers.count:,}, as even as {short(speakers.effective)} of equal hours; "
+        f"{speakers.count:,}, as even as {short(speakers.effective)} with equal hours; "
         f"the largest has {share(speakers.largest_share)}, "
         f"the median {hours(speakers.median_hours)} h"
         + (f"; {hours(speakers.unnamed.hours)} h have no name" if speakers.unnamed.clips else "")
@@ -112,9 +115,12 @@ def _rejects(rejects: dict[str, int]) -> Table:
 
 
 def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if number > 0 and column else "left")
+    """Names may run over several lines, figures not; a column without a heading holds bars."""
+    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False)
+    first, *others = columns
+    table.add_column(first, overflow="fold")
+    for column in others:
+        table.add_column(column, justify="right" if column else "left", no_wrap=True)
     return table
 
 

@@ -10,16 +10,20 @@ _LARGE = ((1e12, "T"), (1e9, "G"), (1e6, "M"))
 
 
 def short(value: float) -> str:
-    """About three digits: 0.00123, 12.3, 12,300, 1.23M."""
+    """Two or three digits: 0.0012, 0.123, 12.3, 12,300, 1.23M."""
     for unit, letter in _LARGE:
         if abs(value) >= unit:
             return f"{value / unit:.3g}{letter}"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.3g}" if abs(value) >= 0.01 else f"{value:.2g}"
 
 
 def hours(value: float) -> str:
-    """Hours to a hundredth, fewer than one to three digits."""
-    return f"{value:,.2f}" if value >= 1 else f"{value:.3g}"
+    """Hours to a hundredth, of less than one to a thousandth, of less than 36 s to two digits."""
+    if value >= 1:
+        return f"{value:,.2f}"
+    return f"{value:.3f}" if value >= 0.01 else f"{value:.2g}"
 
 
 def share(value: float) -> str:

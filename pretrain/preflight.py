@@ -36,7 +36,7 @@ def check(config: Config, *, world_size: int, device: str, environ: Mapping[str,
     plan = open_plan(config.data, config.batch, config.seed)
     if environ.get("RANK", "0") == "0" and config.data.on_error == "stop":
         refuse_damaged_shards(plan.corpus)
-    config.model.check(plan.corpus)
+    config.model.check(plan.census)
     config.train.target(plan)
     _refuse_uneven_ranks(config.batch, world_size)
     _refuse_another_run(config, plan)

@@ -190,6 +190,17 @@ class Census:
         ends = np.searchsorted(found[order], np.arange(1, len(self.buckets) + 2))
         return order, ends
 
+    def first_without(self, column: str) -> int:
+        """The first row, of those that belong to a bucket, whose length ``column`` is 0; or -1."""
+        for start, stop in self._chunks():
+            source, _ = self.corpus.source_of(start)
+            lacking = self._admitted(start, stop)
+            if column in source.index.about["lengths"]:
+                lacking &= self.corpus.column(column, start, stop) == 0
+            if lacking.any():
+                return start + int(lacking.argmax())
+        return -1
+
     def _admitted(self, start: int, stop: int) -> npt.NDArray[np.bool_]:
         seconds = self.corpus.column("seconds", start, stop)
         inside: npt.NDArray[np.bool_] = seconds >= self.min_seconds

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from shards.corpus import Corpus
+from shards.census import Census
 from shards.errors import UserError
 from shards.index import Index
 
@@ -31,20 +29,21 @@ class Field:
         return self.member.rsplit(".", 1)[0]
 
 
-def require(corpus: Corpus, fields: tuple[Field, ...], model: str) -> None:
-    """UserError if shards lack a member that the model cannot do without."""
-    for source in corpus.sources:
-        for field in fields:
-            if field.required:
-                _require(source.index, field, model)
+def require(census: Census, fields: tuple[Field, ...], model: str) -> None:
+    """UserError if a clip that a run takes lacks a member that the model cannot do without."""
+    for field in fields:
+        sources = [source.index for source in census.corpus.sources]
+        if not field.required or all(_everywhere(index, field.name) for index in sources):
+            continue
+        row = census.first_without(field.name)
+        if row >= 0:
+            source, local = census.corpus.source_of(row)
+            raise UserError(
+                f"data.path: clip {source.index.key(local)} in {source.index.folder} has no "
+                f"{field.member}, which model {model} needs; pack the corpus again with it, or "
+                "leave such clips out with data.filter"
+            )
 
 
-def _require(index: Index, field: Field, model: str) -> None:
-    known = field.name in index.about["lengths"]
-    if known and index.about["shortest"][field.name] > 0:
-        return
-    without = int(np.flatnonzero(index.lengths(field.name) == 0)[0]) if known else 0
-    raise UserError(
-        f"data.path: clip {index.key(without)} in {index.folder} has no {field.member}, which "
-        f"model {model} needs; pack the corpus again with it"
-    )
+def _everywhere(index: Index, name: str) -> bool:
+    return name in index.about["lengths"] and index.about["shortest"][name] > 0

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from shards.census import Census
 from shards.corpus import Corpus
 from shards.fields import Field
 
@@ -41,8 +42,8 @@ class Family(Protocol):
         """How many targets the loss sums over for these clips, from the index alone."""
         ...
 
-    def check(self, corpus: Corpus) -> None:
-        """UserError if these shards cannot train this model."""
+    def check(self, census: Census) -> None:
+        """UserError if the clips that a run takes cannot train this model."""
         ...
 
     def build(self) -> nn.Module:

@@ -15,7 +15,7 @@ import webdataset
 from shards.collate import Batch
 from shards.dataset import DataConfig, SourceConfig, open_plan, refuse_damaged_shards
 from shards.errors import UserError
-from shards.fields import Field
+from shards.fields import Field, require
 from shards.index import Index
 from shards.index_writer import write_index
 from shards.plan import BatchConfig, Origin, Plan
@@ -187,7 +187,7 @@ def damaged(token_shards: Path, tmp_path: Path) -> tuple[Path, dict[str, str]]:
     """Shards of which one is cut, one is gone and one has a flipped byte; lost clips by key."""
     folder = shutil.copytree(token_shards, tmp_path / "damaged")
     index = Index.open(token_shards)
-    cut, gone, flipped = (f"shard-{n:06d}.tar" for n in (1, 2, 3))
+    cut, gone, flipped = (f"shard-000000-{n:02d}.tar" for n in (1, 2, 3))
     (folder / cut).write_bytes((folder / cut).read_bytes()[:20_000])
     (folder / gone).unlink()
     row = next(n for n in range(len(index)) if index.shard(n) == flipped)
@@ -361,3 +361,25 @@ def test_a_stand_in_is_found_after_a_restarted_epoch(token_shards: Path, tmp_pat
         (folder / plan.corpus.sources[0].index.shard(row)).unlink(missing_ok=True)
     batch = read_batch(plan, FIELDS, costliest, config)
     assert batch.weight == 0 and len(batch.arrays["semantic"]) == 1
+
+
+def test_clips_without_a_needed_member_can_be_left_out_with_a_filter(tmp_path: Path) -> None:
+    chance = np.random.default_rng(0)
+    with webdataset.TarWriter(str(tmp_path / "a.tar")) as tar:
+        for number in range(6):
+            about = json.dumps({"seconds": 1.0}).encode()
+            clip = {"__key__": f"c{number}", "json": about}
+            if number != 4:
+                clip["semantic.npy"] = chance.integers(0, 9, 25)
+            tar.write(clip)
+    scanned = scan_shard(tmp_path, "a.tar")
+    write_index(tmp_path, scanned.rows, [scanned.shard], {})
+    needed = (Field("semantic.npy", pad=0, dtype="int64"),)
+    batch = BatchConfig(seconds=2, micro_seconds=2)
+
+    def plan(filter_: str | None) -> Plan:
+        return open_plan(DataConfig(path=str(tmp_path), filter=filter_), batch, 0)
+
+    with pytest.raises(UserError, match=r"clip c4 in .* has no semantic\.npy, which model m needs"):
+        require(plan(None).census, needed, "m")
+    require(plan("semantic > 0").census, needed, "m")

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from shards import fields
+from shards.census import Census
 from shards.corpus import Corpus
 from shards.errors import UserError
 from shards.index import Index
@@ -64,22 +65,22 @@ class S1Config(Section):
         per_clip = 1 if self.alignment == "first_token" else 0
         return int(corpus.gather("semantic", rows).sum()) + per_clip * len(rows)
 
-    def check(self, corpus: Corpus) -> None:
-        """UserError if the shards lack a member or hold ids beyond the vocabularies."""
-        fields.require(corpus, self.fields(), self.name)
-        for source in corpus.sources:
+    def check(self, census: Census) -> None:
+        """UserError if the clips lack a member or hold ids beyond the vocabularies."""
+        fields.require(census, self.fields(), self.name)
+        for source in census.corpus.sources:
             self._check_ids(source.index)
 
     def _check_ids(self, index: Index) -> None:
         largest = index.about["largest"]
         for member, key, needed in (
-            ("phonemes", "phoneme_vocab_size", largest["phonemes"] + 1),
-            ("semantic", "vocab_size", largest["semantic"] + 2),
+            ("phonemes", "phoneme_vocab_size", largest.get("phonemes", 0) + 1),
+            ("semantic", "vocab_size", largest.get("semantic", 0) + 2),
         ):
             if getattr(self, key) < needed:
                 raise UserError(
                     f"model.{key}={getattr(self, key)} but {index.folder} holds {member} id "
-                    f"{largest[member]}; set model.{key} to at least {needed}"
+                    f"{largest.get(member, 0)}; set model.{key} to at least {needed}"
                 )
 
     def build(self) -> S1:

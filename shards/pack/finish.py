@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet
 
-from shards.atomic import replacing, sweep
+from shards.atomic import sweep
 from shards.errors import UserError
 from shards.index import FACTS, SPLIT, ShardFacts
 from shards.index_writer import IndexWriter, raise_to
@@ -22,13 +21,10 @@ from shards.pack.block import SOUND, WORDS, BlockDone
 from shards.pack.config import PackConfig
 from shards.pack.listing import forget_listing
 from shards.pack.recipe import WORK_FOLDER
+from shards.pack.rejects import REJECTS, rejects_writer
 from shards.pack.repeats import find_repeats
 from shards.pack.split import TRAIN, VALIDATION, validation_speakers
 from shards.pack.state import State
-from shards.sources.source import Reject
-
-REJECTS = "rejects.parquet"
-_REJECT = pa.schema([(name, pa.string()) for name in ("name", "reason", "figure", "file")])
 
 
 @dataclass
@@ -67,11 +63,11 @@ def write_dataset(
     report = PackReport(near=repeats.near, validation=speakers)
     writer = _index_writer(out, blocks, speakers)
     largest: dict[str, int] = {}
-    with _rejects_file(out / REJECTS) as rejects:
+    with rejects_writer(out) as rejects:
         for number, block in enumerate(blocks):
             table, shards = _without(block, repeats.rows(number))
             lost = [*block.rejects, *repeats.rejects(number)]
-            rejects.write_table(_rejects_table(lost))
+            rejects.add(lost)
             report.rejects.update(reject.reason for reject in lost)
             writer.add(_with_split(table, speakers), shards)
             raise_to(largest, block.largest)
@@ -142,17 +138,6 @@ def _with_split(table: pa.Table, speakers: frozenset[str]) -> pa.Table:
         return table
     names = (VALIDATION if s in speakers else TRAIN for s in table.column("speaker").to_pylist())
     return table.append_column(SPLIT, pa.array(list(names), type=pa.string()))
-
-
-@contextmanager
-def _rejects_file(path: Path) -> Iterator[pyarrow.parquet.ParquetWriter]:
-    with replacing(path) as aside, pyarrow.parquet.ParquetWriter(aside, _REJECT) as writer:
-        yield writer
-
-
-def _rejects_table(rejects: Sequence[Reject]) -> pa.Table:
-    columns = {name: [getattr(reject, name) for reject in rejects] for name in _REJECT.names}
-    return pa.table(columns, schema=_REJECT)
 
 
 def _refuse_nothing(out: Path, blocks: Sequence[BlockDone], report: PackReport) -> None:

@@ -13,7 +13,7 @@ from shards.stats.scale import round_step
 
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 BINS = 60
-"""A histogram has at most one bin more."""
+"""A histogram has at most two bins more."""
 
 Floats = npt.NDArray[np.float32]
 Counts = npt.NDArray[np.int64]

@@ -203,6 +203,6 @@ def _rejects(rejects: dict[str, int] | None) -> str:
     if not rejects:
         return _section("Rejects", _paragraph("No clip was rejected."))
     most = max(rejects.values())
-    rows = ((_name(r), f"{n:,}", share_bar(n / most)) for r, n in list(rejects.items())[:_NAMES])
+    rows = ((_name(r), f"{n:,}", share_bar(n / most)) for r, n in rejects.items())
     told = _paragraph(f"{sum(rejects.values()):,} clips did not get in.")
     return _section("Rejects", told, _table(("reason", "clips", ""), rows))

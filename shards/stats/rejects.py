@@ -9,8 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from shards.errors import UserError
-
-REJECTS = "rejects.parquet"
+from shards.pack.rejects import REJECTS
 
 
 def rejects(folder: Path) -> dict[str, int] | None:

@@ -109,7 +109,7 @@ def _figures(figures: dict[str, Figure]) -> Table:
 
 def _rejects(rejects: dict[str, int]) -> Table:
     table = _table(f"{sum(rejects.values()):,} rejected", "reason", "clips")
-    for reason, count in list(rejects.items())[:_ROWS]:
+    for reason, count in rejects.items():
         table.add_row(printable(reason), f"{count:,}")
     return table
 

@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import mmap
 import random
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from shards.atomic import replacing
 from shards.buckets import edges_of
 from shards.index import ClipRow, Member, ShardFacts
 from shards.index_writer import largest_values, rows_table
 from shards.pack.chunk import Kept, data_path, done_chunk, forget_chunk
-from shards.pack.listing import Chunk
+from shards.pack.layout import Chunk
+from shards.pack.receipt import SOUND, WORDS, BlockDone
 from shards.pack.recipe import Recipe
 from shards.sources.source import Reject
 from shards.tar_index import tar_places
 
 BUCKETS = 8
-SOUND, WORDS = "sound", "words"
-"""Columns of a block's rows that the index does not keep: hashes to find duplicates by."""
 
 
 @dataclass(frozen=True)
@@ -41,107 +38,6 @@ class Placed:
         """The bytes of one member."""
         offset, size = self.clip.places[name]
         return self.data[offset : offset + size]
-
-
-class BlockDone:
-    """The receipt of a block in the folder ``work``: its rows, shards and rejects.
-
-    ``block`` is its number, or a name.
-    """
-
-    def __init__(self, work: Path, block: int | str) -> None:
-        name = block if isinstance(block, str) else f"{block:06d}"
-        self._rows_path = work / f"block-{name}.arrow"
-        self._facts_path = work / f"block-{name}.json"
-
-    @classmethod
-    def write(
-        cls,
-        work: Path,
-        block: int | str,
-        table: pa.Table,
-        shards: Sequence[ShardFacts],
-        rejects: Sequence[Reject],
-        largest: dict[str, int],
-    ) -> BlockDone:
-        """Put the receipt down; ``table`` has the columns of an index, and SOUND and WORDS."""
-        done = cls(work, block)
-        with (
-            replacing(done._rows_path) as aside,
-            pa.OSFile(str(aside), "wb") as sink,
-            pa.ipc.new_file(sink, table.schema) as writer,
-        ):
-            writer.write_table(table)
-        facts = {
-            "shards": [asdict(shard) for shard in shards],
-            "rejects": [asdict(reject) for reject in rejects],
-            "largest": largest,
-            "seconds": pc.sum(table.column("seconds")).as_py() or 0.0,
-        }
-        with replacing(done._facts_path) as aside:
-            aside.write_text(json.dumps(facts), encoding="utf-8")
-        return done
-
-    @property
-    def paths(self) -> tuple[Path, Path]:
-        """The files it consists of."""
-        return self._rows_path, self._facts_path
-
-    @property
-    def there(self) -> bool:
-        """Whether the block was finished."""
-        return self._facts_path.is_file()
-
-    def whole(self, out: Path) -> bool:
-        """Whether it was finished and its shards in ``out`` are as long as they were."""
-        return self.there and all(
-            (out / shard.name).is_file() and (out / shard.name).stat().st_size == shard.bytes
-            for shard in self.shards
-        )
-
-    def forget(self) -> None:
-        """Remove the receipt: the block has to be made again."""
-        self._facts_path.unlink(missing_ok=True)
-
-    @property
-    def _facts(self) -> dict[str, Any]:
-        facts: dict[str, Any] = json.loads(self._facts_path.read_text(encoding="utf-8"))
-        return facts
-
-    @property
-    def shards(self) -> list[ShardFacts]:
-        """The block's shards, in the order of the rows."""
-        return [ShardFacts(**shard) for shard in self._facts["shards"]]
-
-    @property
-    def rejects(self) -> list[Reject]:
-        """What did not get in."""
-        return [Reject(**reject) for reject in self._facts["rejects"]]
-
-    @property
-    def clips(self) -> int:
-        """How many clips got in."""
-        return sum(shard.rows for shard in self.shards)
-
-    @property
-    def hours(self) -> float:
-        """How much audio they are."""
-        return float(self._facts["seconds"]) / 3600
-
-    @property
-    def largest(self) -> dict[str, int]:
-        """The largest value of each integer member."""
-        return dict(self._facts["largest"])
-
-    @property
-    def table(self) -> pa.Table:
-        """The rows, mapped from disk."""
-        return pa.ipc.open_file(pa.memory_map(str(self._rows_path))).read_all()
-
-    @property
-    def schema(self) -> pa.Schema:
-        """The columns of `table`."""
-        return pa.ipc.open_file(pa.memory_map(str(self._rows_path))).schema
 
 
 def write_block(recipe: Recipe, block: int, chunks: Sequence[Chunk]) -> BlockDone:

@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from typing import Any
 
-from shards.pack.block import BlockDone, write_block
+from shards.pack.block import write_block
 from shards.pack.chunk import ChunkDone, done_chunk, prepare_chunk
-from shards.pack.listing import Chunk, Layout
+from shards.pack.layout import Chunk, Layout
 from shards.pack.progress import Done, Watch
+from shards.pack.receipt import BlockDone
 from shards.pack.recipe import Recipe
 
 

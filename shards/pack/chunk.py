@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shards.atomic import replacing
-from shards.pack.listing import Chunk, Layout
+from shards.pack.layout import Chunk, Layout
 from shards.pack.prepare import Prepared, prepare
 from shards.pack.recipe import Recipe
 from shards.sources.source import Reject

@@ -17,9 +17,9 @@ from shards.atomic import sweep
 from shards.errors import UserError
 from shards.index import FACTS, SPLIT, ShardFacts
 from shards.index_writer import IndexWriter, raise_to
-from shards.pack.block import SOUND, WORDS, BlockDone
 from shards.pack.config import PackConfig
 from shards.pack.listing import forget_listing
+from shards.pack.receipt import SOUND, WORDS, BlockDone
 from shards.pack.recipe import WORK_FOLDER
 from shards.pack.rejects import REJECTS, rejects_writer
 from shards.pack.repeats import find_repeats

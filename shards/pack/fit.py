@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from shards.audio import UNREADABLE, Audio, mono, opened
 from shards.features.feature import FittedFeature
-from shards.pack.listing import Layout
+from shards.pack.layout import Layout
 from shards.pack.progress import Watch
 from shards.pack.recipe import Recipe
 from shards.quality.clean import cleaned

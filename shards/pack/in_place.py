@@ -15,11 +15,11 @@ from shards.decode import AUDIO
 from shards.errors import UserError
 from shards.index import ClipRow
 from shards.index_writer import largest_values, rows_table
-from shards.pack.block import SOUND, WORDS, BlockDone
 from shards.pack.config import PackConfig
 from shards.pack.finish import PackReport, write_dataset
 from shards.pack.job import explained, pool_of
 from shards.pack.progress import Watch
+from shards.pack.receipt import SOUND, WORDS, BlockDone
 from shards.pack.recipe import WORK_FOLDER
 from shards.pack.state import SETTINGS
 from shards.tar_index import scan_shard

@@ -20,7 +20,8 @@ from shards.pack.blocks import make_blocks
 from shards.pack.config import PackConfig
 from shards.pack.finish import PackReport, finish
 from shards.pack.fit import fit_features
-from shards.pack.listing import Layout, Listing, write_listing
+from shards.pack.layout import Layout
+from shards.pack.listing import Listing, write_listing
 from shards.pack.progress import Quiet, Watch
 from shards.pack.recipe import Recipe
 from shards.pack.state import State

@@ -1,14 +1,9 @@
-"""Everything in a corpus, listed on disk, and how it is cut into blocks and chunks of work.
-
-A block is what a few shards are made of: every B-th group of recordings, so that each block is a
-fair sample of the corpus whatever its order, and no shuffle of the whole has to be held in memory.
-"""
+"""Everything in a corpus, listed on disk."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,14 +14,12 @@ import pyarrow as pa
 import xxhash
 
 from shards.atomic import replacing
-from shards.audio import UNREADABLE, AudioPlace, measure
+from shards.audio import AudioPlace
 from shards.pack.duplicates import repeated
 from shards.sources.source import Recording, Reject
 
 ROWS_PER_BATCH = 4096
 GROUP_ROWS = 64
-CHUNK_SECONDS = 300.0
-SAMPLED_ROWS = 512
 HASHES_PER_PART = 1_000_000
 LISTING, GROUPS = "listing.arrow", "groups.i64"
 HASHES, REPEATED = "names.u64", "repeated.i64"
@@ -51,21 +44,6 @@ ROW = pa.schema(
 )
 _FINGERPRINTED = [name for name in ROW.names if name != "path"]
 """Where a corpus lies makes no difference to its shards."""
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """A worker's task: some groups of a block, named by their places in it."""
-
-    block: int
-    first: int
-    last: int
-    seconds: float
-
-    @property
-    def name(self) -> str:
-        """Unique among all chunks, whatever their length."""
-        return f"{self.block:06d}-{self.first:06d}-{self.last:06d}"
 
 
 def write_listing(folder: Path, found: Iterable[Recording | Reject], language: str) -> str:
@@ -272,59 +250,3 @@ class Listing:
         """At most ``count`` rows, evenly over the whole."""
         step = max(1.0, len(self) / count)
         return [int(n * step) for n in range(min(count, len(self)))]
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How a listing is cut: ``blocks``, and what a row whose length is not known is taken for."""
-
-    listing: Listing
-    blocks: int
-    mean_seconds: float
-
-    @classmethod
-    def of(cls, listing: Listing, block_seconds: float) -> Layout:
-        """Blocks of about so many seconds of audio.
-
-        Lengths that the corpus does not tell are estimated from the headers of a sample.
-        """
-        sample = [listing.row(row) for row in listing.spread(SAMPLED_ROWS)]
-        lengths = [seconds for seconds in map(_seconds, sample) if seconds is not None]
-        mean = sum(lengths) / len(lengths) if lengths else 0.0
-        groups = len(listing.groups) - 1
-        blocks = round(mean * len(listing) / block_seconds)
-        return cls(listing, max(1, min(blocks, groups)), mean)
-
-    @property
-    def seconds(self) -> float:
-        """About how much audio there is."""
-        return self.mean_seconds * len(self.listing)
-
-    def rows(self, chunk: Chunk) -> Iterator[int]:
-        """The rows of a chunk, in order."""
-        groups = self.listing.groups
-        for place in range(chunk.first, chunk.last):
-            group = chunk.block + place * self.blocks
-            yield from range(int(groups[group]), int(groups[group + 1]))
-
-    def chunks(self, block: int) -> Iterator[Chunk]:
-        """A block's groups in turn, cut into chunks of about CHUNK_SECONDS of audio."""
-        groups = self.listing.groups
-        first, held = 0, 0.0
-        own = range(block, len(groups) - 1, self.blocks)
-        for place, group in enumerate(own):
-            held += float(groups[group + 1] - groups[group]) * self.mean_seconds
-            if held >= CHUNK_SECONDS or place == len(own) - 1:
-                yield Chunk(block, first, place + 1, held)
-                first, held = place + 1, 0.0
-
-
-def _seconds(row: Recording | Reject) -> float | None:
-    if isinstance(row, Reject):
-        return 0.0
-    if row.seconds is not None or row.audio is None:
-        return row.seconds
-    try:
-        return max(0.0, measure(row.audio) - row.start)
-    except UNREADABLE:
-        return None

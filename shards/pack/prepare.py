@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,21 +9,20 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import soundfile
-import xxhash
 
 from shards.audio import Audio, read_bytes
 from shards.clip import Clip
 from shards.index import FACTS, SPLIT
 from shards.json_facts import UnusableError
+from shards.pack.encode import flac, largest, lengths, npy, sound_hash, words_hash
 from shards.pack.keys import key_of
 from shards.pack.recipe import Recipe
 from shards.pack.takes import RefusedError, Take, one_line, takes
-from shards.quality.clean import CleanConfig, cleaned, trimmed
+from shards.quality.clean import cleaned, trimmed
 from shards.quality.figures import measure
-from shards.quality.limits import QualityConfig, breach
+from shards.quality.limits import breach
 from shards.sources.source import Members, Recording, Reject
-from shards.text.normalize import TextConfig, normalized
+from shards.text.normalize import normalized
 
 
 @dataclass(frozen=True)
@@ -70,63 +68,49 @@ def _prepared_or_not(
 
 
 def _prepared(recipe: Recipe, recording: Recording, take: Take, carried: Members) -> Prepared:
-    config, facts = recipe.config, {**recording.facts, **take.facts}
-    heard, start = _trimmed(take.audio, config.clean)
-    if start > 0:
-        facts["trimmed"] = round(start, 4)
-    figures = {**recording.figures, **(measure(heard) if heard else {})}
-    spoken = _spoken(take.text, recording, config.text)
-    sound = cleaned(heard, config.clean) if heard else None
-    clip = Clip(take.name, spoken, recording.speaker, recording.language, sound, facts)
+    heard, facts = _heard(recipe, recording, take)
+    clip = _clip(recipe, recording, take, heard, facts)
     _refuse_missing(recipe, clip, carried)
     seconds = heard.seconds if heard else float(recording.seconds or 0.0)
-    _refuse_bad({**figures, "seconds": seconds}, config.quality)
+    figures = {**recording.figures, **(measure(heard) if heard else {})}
+    _refuse_bad({**figures, "seconds": seconds}, recipe)
     members = {**carried, **_computed(recipe, clip)}
-    _judge_pace(figures, members, seconds, config.quality)
+    figures |= _pace(members, seconds)
+    _refuse_bad({**figures, "seconds": seconds}, recipe)
     figures = _usable(figures, members)
-    said = {"text": take.text, **({"spoken": spoken} if spoken != take.text else {})}
-    facts = {
-        "name": take.name,
-        "seconds": round(seconds, 4),
-        "speaker": recording.speaker,
-        "language": recording.language,
-        **said,
-        "source": recipe.source.path.name,
-        **facts,
-        **{name: round(value, 4) for name, value in figures.items()},
-    }
     files = {name: _file(member) for name, member in members.items()}
+    said = _said(recipe, take, clip, seconds, figures)
     return Prepared(
         key=key_of(take.name),
         seconds=seconds,
         speaker=recording.speaker,
         language=recording.language,
-        members={
-            **files,
-            **_audio_file(recipe, recording, take, sound),
-            "json": json.dumps(facts, ensure_ascii=False).encode(),
-        },
-        lengths={_stem(n): a.shape[-1] for n, a in _arrays(members) if a.ndim},
-        largest={
-            _stem(name): int(array.max())
-            for name, array in _arrays(members)
-            if np.issubdtype(array.dtype, np.integer) and array.size
-        },
+        members={**files, **_audio_file(recipe, recording, take, clip.audio), "json": said},
+        lengths=lengths(members),
+        largest=largest(members),
         figures=figures,
-        sound=_sound_hash(take.audio, files),
-        words=_words_hash(spoken, recording.speaker),
+        sound=sound_hash(take.audio, files),
+        words=words_hash(clip.text, recording.speaker),
     )
 
 
-def _spoken(text: str, recording: Recording, config: TextConfig) -> str:
+def _heard(recipe: Recipe, recording: Recording, take: Take) -> tuple[Audio | None, dict[str, Any]]:
+    """What is left of the audio after trimming, and the facts of the take."""
+    facts = {**recording.facts, **take.facts}
+    if take.audio is None or not recipe.config.clean.trim:
+        return take.audio, facts
+    heard, start = trimmed(take.audio, recipe.config.clean)
+    return heard, {**facts, "trimmed": round(start, 4)}
+
+
+def _clip(
+    recipe: Recipe, recording: Recording, take: Take, heard: Audio | None, facts: Mapping[str, Any]
+) -> Clip:
     # word2ph counts the phonemes of each character: such a text is ready as it is.
-    return text if "word2ph" in recording.facts else normalized(text, recording.language, config)
-
-
-def _trimmed(audio: Audio | None, config: CleanConfig) -> tuple[Audio | None, float]:
-    if audio is None or not config.trim:
-        return audio, 0.0
-    return trimmed(audio, config)
+    ready = "word2ph" in recording.facts
+    text = take.text if ready else normalized(take.text, recording.language, recipe.config.text)
+    sound = cleaned(heard, recipe.config.clean) if heard else None
+    return Clip(take.name, text, recording.speaker, recording.language, sound, facts)
 
 
 def _refuse_missing(recipe: Recipe, clip: Clip, carried: Members) -> None:
@@ -136,8 +120,8 @@ def _refuse_missing(recipe: Recipe, clip: Clip, carried: Members) -> None:
         raise RefusedError("no audio")
 
 
-def _refuse_bad(figures: Mapping[str, float], config: QualityConfig) -> None:
-    found = breach(figures, config)
+def _refuse_bad(figures: Mapping[str, float], recipe: Recipe) -> None:
+    found = breach(figures, recipe.config.quality)
     if found is not None:
         raise RefusedError(*found)
 
@@ -147,37 +131,39 @@ def _computed(recipe: Recipe, clip: Clip) -> dict[str, npt.NDArray[Any]]:
     return {member: array for member, array in computed if array is not None}
 
 
-def _judge_pace(
-    figures: dict[str, float], members: Members, seconds: float, config: QualityConfig
-) -> None:
+def _pace(members: Members, seconds: float) -> dict[str, float]:
     phonemes = members.get("phonemes.npy")
-    if isinstance(phonemes, np.ndarray) and seconds > 0:
-        figures["phonemes_per_second"] = phonemes.shape[-1] / seconds
-        _refuse_bad({"phonemes_per_second": figures["phonemes_per_second"]}, config)
+    if not isinstance(phonemes, np.ndarray) or seconds <= 0:
+        return {}
+    return {"phonemes_per_second": phonemes.shape[-1] / seconds}
 
 
 def _usable(figures: Mapping[str, float], members: Members) -> dict[str, float]:
     """The figures whose names no other column of the index has."""
-    taken = {*FACTS, SPLIT, *(_stem(name) for name in members)}
+    taken = {*FACTS, SPLIT, *(name.removesuffix(".npy") for name in members)}
     return {name: value for name, value in figures.items() if name not in taken}
 
 
-def _arrays(members: Members) -> Iterator[tuple[str, npt.NDArray[Any]]]:
-    for name, member in members.items():
-        if isinstance(member, np.ndarray):
-            yield name, member
-
-
-def _stem(member: str) -> str:
-    return member.removesuffix(".npy")
+def _said(
+    recipe: Recipe, take: Take, clip: Clip, seconds: float, figures: Mapping[str, float]
+) -> bytes:
+    """The clip's .json."""
+    facts = {
+        "name": take.name,
+        "seconds": round(seconds, 4),
+        "speaker": clip.speaker,
+        "language": clip.language,
+        "text": take.text,
+        **({"spoken": clip.text} if clip.text != take.text else {}),
+        "source": recipe.source.path.name,
+        **clip.facts,
+        **{name: round(value, 4) for name, value in figures.items()},
+    }
+    return json.dumps(facts, ensure_ascii=False).encode()
 
 
 def _file(member: npt.NDArray[Any] | bytes) -> bytes:
-    if isinstance(member, bytes):
-        return member
-    file = io.BytesIO()
-    np.save(file, member, allow_pickle=False)
-    return file.getvalue()
+    return member if isinstance(member, bytes) else npy(member)
 
 
 def _audio_file(
@@ -189,25 +175,3 @@ def _audio_file(
     if recipe.store == "original" and untouched and recording.audio:
         return {str(take.extension): read_bytes(recording.audio)}
     return {"flac": flac(sound.at(recipe.config.audio.sample_rate or sound.sample_rate))}
-
-
-def flac(audio: Audio) -> bytes:
-    """The audio as a FLAC file of 16 bits."""
-    file = io.BytesIO()
-    samples = np.clip(audio.samples, -1.0, 1.0)
-    soundfile.write(file, samples, audio.sample_rate, format="FLAC", subtype="PCM_16")
-    return file.getvalue()
-
-
-def _sound_hash(audio: Audio | None, files: Mapping[str, bytes]) -> int:
-    """Of the decoded samples, so that the same sound in another format is found; else of files."""
-    if audio is None:
-        return xxhash.xxh3_64_intdigest(b"".join(files[name] for name in sorted(files)))
-    samples = np.rint(audio.samples * 32767).astype(np.int32)
-    return xxhash.xxh3_64_intdigest(samples.tobytes(), seed=audio.sample_rate)
-
-
-def _words_hash(text: str, speaker: str) -> int:
-    """Of letters and digits alone: case and punctuation make no difference."""
-    letters = "".join(character for character in text.casefold() if character.isalnum())
-    return xxhash.xxh3_64_intdigest(f"{speaker}\0{letters}".encode()) if letters else 0

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from shards.pack.block import SOUND, WORDS, BlockDone
 from shards.pack.config import DuplicatesConfig
 from shards.pack.duplicates import Hashes, repeated, with_length
+from shards.pack.receipt import SOUND, WORDS, BlockDone
 from shards.sources.source import Reject
 
 SAME_SOUND = "the same audio as another clip"

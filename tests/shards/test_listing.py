@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from shards.audio import AudioPlace
 from shards.pack import listing as rooms
 from shards.pack.keys import key_of, piece_name
-from shards.pack.listing import Layout, Listing, write_listing
+from shards.pack.layout import Layout
+from shards.pack.listing import Listing, write_listing
 from shards.sources.source import Recording, Reject
 
 

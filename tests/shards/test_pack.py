@@ -19,7 +19,7 @@ import xxhash
 from shards.demo import speak_corpus
 from shards.errors import UserError
 from shards.index import Index
-from shards.pack import listing
+from shards.pack import layout, listing
 from shards.pack.config import (
     AudioConfig,
     CutConfig,
@@ -451,7 +451,7 @@ def test_verify_names_damaged_shards_and_clips(
 def test_how_work_is_cut_makes_no_difference(
     voices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listing, "CHUNK_SECONDS", 5.0)
+    monkeypatch.setattr(layout, "CHUNK_SECONDS", 5.0)
     monkeypatch.setattr(listing, "ROWS_PER_BATCH", 7)
     config = PackConfig(shard_hours=0.001, validation=0.2)
     packed(voices, tmp_path / "small", config)

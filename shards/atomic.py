@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 
@@ -13,20 +15,52 @@ from pathlib import Path
 def replacing(path: Path) -> Iterator[Path]:
     """A path beside ``path`` to write to; it takes ``path``'s place when the block ends well.
 
-    Else it is removed. Processes on several machines that share a disk may write the same file.
+    Else it is removed. It is on the disk before it takes the place, so that a machine that loses
+    power leaves the old file or the new one. Processes on several machines may write the same file.
     """
-    aside = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
+    aside = aside_of(path)
     try:
         yield aside
+        _to_disk(aside)
         os.replace(aside, path)
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
 
 
+def aside_of(path: Path) -> Path:
+    """A hidden name beside ``path`` that no other process uses."""
+    return path.with_name(f".{path.name}.{_processes()}.{os.getpid()}")
+
+
 def sweep(folder: Path) -> None:
     """Remove what killed processes of this machine were writing aside in ``folder``."""
-    for aside in folder.glob(f".*.{socket.gethostname()}.*"):
+    for aside in folder.glob(f".*.{_processes()}.*"):
         pid = aside.name.rpartition(".")[2]
         if pid.isdecimal() and not Path("/proc", pid).exists():
-            aside.unlink(missing_ok=True)
+            _remove(aside)
+
+
+@cache
+def _processes() -> str:
+    """What tells this machine's process numbers from others', containers' too."""
+    try:
+        space = Path("/proc/self/ns/pid").readlink().name.strip("pid:[]")
+    except OSError:  # no Linux
+        space = "0"
+    return f"{socket.gethostname()}-{space}"
+
+
+def _remove(aside: Path) -> None:
+    if aside.is_dir():
+        shutil.rmtree(aside, ignore_errors=True)
+    else:
+        aside.unlink(missing_ok=True)
+
+
+def _to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

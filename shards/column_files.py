@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
@@ -12,19 +13,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
+from shards.errors import UserError
 from shards.index import MEMBER
 
 _MEMBER_NUMBERS = {"offset": np.int64, "size": np.int64, "checksum": np.uint64}
 
 
 class NumbersFile:
-    """A column of numbers that grows in a file."""
+    """A column of numbers that grows in a nameless file in the folder ``scratch``."""
 
-    def __init__(self, scratch: Path, name: str, kind: Any) -> None:
-        self._path = scratch / f"{name}.{np.dtype(kind).name}"
+    def __init__(self, scratch: Path, kind: Any) -> None:
         self._kind = np.dtype(kind)
         self._sum = xxhash.xxh3_64()
-        self._file = self._path.open("wb")
+        self._file = TemporaryFile(dir=scratch)
         self.count = 0
 
     def add(self, table: pa.Table, name: str) -> None:
@@ -56,19 +57,18 @@ class NumbersFile:
         )
 
     def buffer(self) -> pa.Buffer:
-        self._file.close()
         if self.count == 0:
             return pa.py_buffer(b"")
-        with self._path.open("rb") as file:
-            return pa.py_buffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        self._file.flush()
+        return pa.py_buffer(mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 class StringsFile:
     """A column of strings: where each ends, and their bytes one after another."""
 
-    def __init__(self, scratch: Path, name: str, kind: Any) -> None:
-        self._starts = NumbersFile(scratch, f"{name}.starts", kind)
-        self._text = NumbersFile(scratch, f"{name}.text", np.uint8)
+    def __init__(self, scratch: Path, kind: Any) -> None:
+        self._starts = NumbersFile(scratch, kind)
+        self._text = NumbersFile(scratch, np.uint8)
         self._starts.extend(np.zeros(1))
 
     def add(self, column: pa.ChunkedArray) -> None:
@@ -92,8 +92,8 @@ class StringsFile:
 class NamesFile:
     """A column of few different strings: the strings once, in memory, and their numbers."""
 
-    def __init__(self, scratch: Path, name: str) -> None:
-        self._numbers = NumbersFile(scratch, f"{name}.number", np.int32)
+    def __init__(self, scratch: Path) -> None:
+        self._numbers = NumbersFile(scratch, np.int32)
         self._known: dict[str, int] = {}
 
     def add(self, column: pa.ChunkedArray) -> None:
@@ -120,13 +120,10 @@ class MembersFile:
     """The column of lists of members."""
 
     def __init__(self, scratch: Path) -> None:
-        self._starts = NumbersFile(scratch, "members.starts", np.int32)
+        self._starts = NumbersFile(scratch, np.int32)
         self._starts.extend(np.zeros(1))
-        self._name = NamesFile(scratch, "members.name")
-        self._numbers = {
-            name: NumbersFile(scratch, f"members.{name}", kind)
-            for name, kind in _MEMBER_NUMBERS.items()
-        }
+        self._name = NamesFile(scratch)
+        self._numbers = {name: NumbersFile(scratch, kind) for name, kind in _MEMBER_NUMBERS.items()}
         self._count = 0
 
     def add(self, column: pa.ChunkedArray) -> None:
@@ -137,6 +134,11 @@ class MembersFile:
             for name, numbers in self._numbers.items():
                 numbers.extend(values.field(name).to_numpy())
             self._count += len(values)
+        if self._count >= 2**31:
+            raise UserError(
+                f"SOURCE: {self._count:,} files are more than one index can list; pack the corpus "
+                "into several folders, which a run takes as data.sources"
+            )
 
     def digest(self) -> str:
         parts = [self._starts.digest(), self._name.digest()]

@@ -7,6 +7,8 @@ and nothing is ever evaluated as code.
 from __future__ import annotations
 
 import ast
+import io
+import tokenize
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -96,6 +98,7 @@ class _Reading:
     def _tree(self) -> ast.expr:
         if len(self.text) > MAX_CHARACTERS:
             raise self._refused(f"has more than {MAX_CHARACTERS} characters")
+        self._refuse_comment()
         try:
             tree = ast.parse(self.text, mode="eval").body
         except SyntaxError as error:
@@ -109,6 +112,15 @@ class _Reading:
         if level:
             raise self._refused(f"is nested more than {MAX_DEPTH} deep")
         return tree
+
+    def _refuse_comment(self) -> None:
+        """Lines are joined, by YAML or here: a comment would hide all that follows."""
+        try:
+            for token in tokenize.generate_tokens(io.StringIO(self.text).readline):
+                if token.type == tokenize.COMMENT:
+                    raise self._refused(f"has a comment, # at character {token.start[1] + 1}")
+        except (tokenize.TokenError, SyntaxError, ValueError):
+            return  # the grammar says what is wrong, and where
 
     def _condition(self, node: ast.expr) -> Condition:
         if isinstance(node, ast.BoolOp):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from shards.atomic import replacing
 from shards.column_files import MembersFile, NamesFile, NumbersFile, StringsFile
 from shards.index import FACTS, FILE_NAME, FORMAT, SHARD_FACTS, ClipRow, ShardFacts
 
+MOST_FIGURES = 256
 _NUMBERS = {"offset": np.int64, "size": np.int64, "seconds": np.float32}
 
 
@@ -25,7 +25,7 @@ def rows_table(rows: Sequence[ClipRow]) -> pa.Table:
     columns = {name: pa.array(_values(rows, name), type=kind) for name, kind in FACTS.items()}
     for name in sorted({name for row in rows for name in row.lengths}):
         columns[name] = pa.array([row.lengths.get(name, 0) for row in rows], type=pa.int32())
-    for name in sorted({name for row in rows for name in row.figures}):
+    for name in sorted({name for row in rows for name in row.figures} - columns.keys()):
         columns[name] = pa.array(
             [row.figures.get(name, float("nan")) for row in rows], type=pa.float32()
         )
@@ -63,7 +63,7 @@ def write_index(
     clips = list(rows)
     table = rows_table(clips)
     writer = IndexWriter(
-        folder / ".index",
+        folder,
         lengths=sorted({name for clip in clips for name in clip.lengths}),
         figures=sorted({name for clip in clips for name in clip.figures}),
     )
@@ -74,8 +74,9 @@ def write_index(
 class IndexWriter:
     """An index being written block by block.
 
-    ``scratch`` is a folder of its own that `finish` removes; ``lengths`` and ``figures`` name all
-    such columns of all blocks, ``names`` further columns of strings.
+    ``scratch`` is a folder for nameless files; ``lengths`` and ``figures`` name all such columns of
+    all blocks, ``names`` further columns of strings. Figures beyond MOST_FIGURES stay in the clips'
+    .json alone.
     """
 
     def __init__(
@@ -86,19 +87,16 @@ class IndexWriter:
         figures: Sequence[str],
         names: Sequence[str] = (),
     ) -> None:
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir(parents=True)
-        self.scratch = scratch
-        self.lengths, self.figures = tuple(lengths), tuple(figures)
+        self.lengths, self.figures = tuple(lengths), tuple(figures[:MOST_FIGURES])
         self.rows = 0
         self._shards: list[ShardFacts] = []
-        self._key = StringsFile(scratch, "key", np.int64)
+        self._key = StringsFile(scratch, np.int64)
         self._names = {
-            name: NamesFile(scratch, name) for name in ("shard", "speaker", "language", "source")
-        } | {name: NamesFile(scratch, name) for name in names}
+            name: NamesFile(scratch) for name in ("shard", "speaker", "language", "source")
+        } | {name: NamesFile(scratch) for name in names}
         numbers = {**_NUMBERS, **dict.fromkeys(lengths, np.int32)}
-        numbers |= dict.fromkeys(figures, np.float32)
-        self._numbers = {name: NumbersFile(scratch, name, kind) for name, kind in numbers.items()}
+        numbers |= dict.fromkeys(self.figures, np.float32)
+        self._numbers = {name: NumbersFile(scratch, kind) for name, kind in numbers.items()}
         self._members = MembersFile(scratch)
 
     def add(self, table: pa.Table, shards: Sequence[ShardFacts]) -> None:
@@ -115,7 +113,7 @@ class IndexWriter:
             numbers.add(table, name)
 
     def finish(self, folder: Path, about: Mapping[str, Any]) -> None:
-        """Write ``folder/index.arrow`` atomically and remove the scratch folder.
+        """Write ``folder/index.arrow`` atomically.
 
         ``about`` must hold ``largest``, the largest value of each integer member.
         """
@@ -127,7 +125,6 @@ class IndexWriter:
         facts = {"lengths": list(self.lengths), "figures": list(self.figures)}
         table = pa.table({name: columns[name] for name in ordered})
         write_columns(folder, table, self._shards, {**facts, "digest": self._digest(), **about})
-        shutil.rmtree(self.scratch)
 
     def _digest(self) -> str:
         """A fingerprint of every clip's identity, order, length and content, and of its shard.

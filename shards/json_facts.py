@@ -13,10 +13,16 @@ from shards.index import FACTS, SPLIT
 
 LARGEST = 3.4e38
 """Figures stand in the index as float32."""
+DEEPEST = 100
+"""Lists and objects within one another; Python's own limit depends on who calls."""
+FIGURES = 64
+"""Figures of one clip that become columns of the index."""
+LONGEST_NAME = 64
+"""Bytes of a column's name: columns grow in files called after them."""
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-_OWN = frozenset(
-    {"name", "seconds", "duration", "text", "spoken", "speaker", "speaker_id", "language", "lang"}
-)
+_WRITTEN = frozenset({"name", "seconds", "text", "spoken", "speaker", "language"})
+"""What packing itself writes into a clip's .json."""
+_UNDERSTOOD = _WRITTEN | {"duration", "speaker_id", "lang"}
 COLUMNS = frozenset({*FACTS, SPLIT})
 """Names in the index that no figure and no array can have."""
 
@@ -34,8 +40,8 @@ class UnusableError(ValueError):
 class Description:
     """A clip as its JSON has it; "" or None for what is not said.
 
-    ``facts`` and ``figures`` are all further fields that are no lists or objects; figures are the
-    finite numbers whose names can be columns of the index.
+    ``facts`` are all fields that packing does not write itself, as they came; ``figures`` are the
+    finite numbers among them whose names can be columns of the index.
     """
 
     name: str
@@ -48,7 +54,7 @@ class Description:
 
 
 def parse_object(data: str | bytes) -> dict[str, Any]:
-    """The JSON object in ``data``; UnusableError for anything else and for broken Unicode."""
+    """The JSON object in ``data``; UnusableError for anything else and what cannot be stored."""
     try:
         text = data if isinstance(data, str) else data.decode("utf-8-sig")
         found = json.loads(text)
@@ -58,9 +64,24 @@ def parse_object(data: str | bytes) -> dict[str, Any]:
         raise UnusableError("not JSON", str(error)) from error
     if not isinstance(found, dict):
         raise UnusableError("JSON that is no object", type(found).__name__)
+    _require_shallow(found)
     if _SURROGATE.search(text):
         _require_unicode(found)
     return found
+
+
+def _require_shallow(found: dict[str, Any]) -> None:
+    level: list[Any] = [found]
+    for _ in range(DEEPEST):
+        level = [child for one in level for child in _nested(one)]
+        if not level:
+            return
+    raise UnusableError("JSON that is nested too deep", f"more than {DEEPEST} levels")
+
+
+def _nested(found: dict[str, Any] | list[Any]) -> list[Any]:
+    children = found.values() if isinstance(found, dict) else found
+    return [child for child in children if isinstance(child, (dict, list))]
 
 
 def _require_unicode(found: dict[str, Any]) -> None:
@@ -77,7 +98,7 @@ def described(fields: Mapping[str, Any], used: Collection[str] = ()) -> Descript
     Understood are this project's own names and those of NeMo and Emilia; UnusableError for a wrong
     type.
     """
-    facts, figures = scalars(fields, used)
+    facts, figures = facts_and_figures(fields, used)
     name = fields.get("name")
     return Description(
         name=name if isinstance(name, str) else "",
@@ -125,25 +146,33 @@ def number(fields: Mapping[str, Any], name: str) -> float | None:
     return found
 
 
-def scalars(
+def facts_and_figures(
     fields: Mapping[str, Any], used: Collection[str] = ()
 ) -> tuple[dict[str, Any], dict[str, float]]:
     """Facts and figures among ``fields``, see `Description`."""
     facts: dict[str, Any] = {}
     figures: dict[str, float] = {}
     for name, value in fields.items():
-        if name in _OWN or name in used:
+        if name in _WRITTEN or name in used:
             continue
+        facts[name] = value
         found = _finite(value)
-        if found is not None and _can_be_column(name):
+        usable = name not in _UNDERSTOOD and usable_column(name)
+        if found is not None and usable and len(figures) < FIGURES:
             figures[name] = found
-        elif found is not None or isinstance(value, (str, bool)):
-            facts[name] = value
     return facts, figures
 
 
-def _can_be_column(name: str) -> bool:
-    return name.isidentifier() and not iskeyword(name) and name not in COLUMNS
+def usable_column(name: str) -> bool:
+    """Whether a figure of this name can be a column of the index that filters can ask for."""
+    return name.isidentifier() and not iskeyword(name) and free_column(name)
+
+
+def free_column(name: str) -> bool:
+    """Whether no column of ours has the name; an array's, like "16k", need be no identifier."""
+    if name in COLUMNS or name.startswith(("_", "#")):
+        return False
+    return len(name.encode()) <= LONGEST_NAME
 
 
 def _finite(value: Any) -> float | None:

@@ -15,9 +15,20 @@ import xxhash
 
 from shards.audio import UNREADABLE, AudioPlace, measure
 from shards.index import ClipRow, Member, ShardFacts
-from shards.json_facts import COLUMNS, Description, UnusableError
+from shards.json_facts import Description, UnusableError
+from shards.sources.paths import printable
 from shards.sources.source import Reject
-from shards.tars import TarClip, TarFlaw, TarMember, describe, open_tar, read_array, tar_clips
+from shards.tars import (
+    TarClip,
+    TarFlaw,
+    TarMember,
+    array_column,
+    describe,
+    is_array,
+    open_tar,
+    read_array,
+    tar_clips,
+)
 
 PIECE = 1 << 24
 """Bytes that are hashed at a time."""
@@ -42,7 +53,7 @@ def scan_shard(root: Path, name: str) -> ScannedShard:
     rejects: list[Reject] = []
     path = root / name
     with open_tar(path) as file, _mapped(file) as view:
-        scan = _Scan(path, name, root.absolute().name, view)
+        scan = _Scan(path, name, printable(root.absolute().name), view)
         whole = _Sum(view)
         for found in tar_clips(file):
             row = scan.row(found)
@@ -105,11 +116,14 @@ class _Scan:
 
     def row(self, found: TarClip | TarFlaw) -> ClipRow | Reject:
         if isinstance(found, TarFlaw):
-            return Reject(found.key or self.shard, found.reason, found.figure, str(self.path))
+            return self._reject(found.key or self.shard, found.reason, found.figure)
         try:
             return self._row(found)
         except UnusableError as error:
-            return Reject(found.key, error.reason, error.figure, str(self.path))
+            return self._reject(found.key, error.reason, error.figure)
+
+    def _reject(self, name: str, reason: str, figure: str) -> Reject:
+        return Reject(name, reason, figure, printable(str(self.path)))
 
     def _row(self, clip: TarClip) -> ClipRow:
         said = describe(clip, self._read)
@@ -124,7 +138,7 @@ class _Scan:
             seconds=self._seconds(clip, said),
             speaker=said.speaker,
             language=said.language,
-            source=str(said.facts.get("source") or self.source),
+            source=_source(said) or self.source,
             lengths={name: array.shape[-1] for name, array in arrays.items()},
             largest={
                 name: int(array.max())
@@ -139,15 +153,8 @@ class _Scan:
 
     def _arrays(self, clip: TarClip) -> Iterator[tuple[str, npt.NDArray[Any]]]:
         for member in clip.members:
-            if member.extension.rpartition(".")[2] != "npy":
-                continue
-            name = member.extension.removesuffix(".npy")
-            if name in COLUMNS:
-                raise UnusableError("an array with the name of another column", member.extension)
-            array = read_array(self._read(member))
-            if array.ndim == 0:
-                raise UnusableError("an array without axes", member.extension)
-            yield name, array
+            if is_array(member):
+                yield array_column(member), read_array(self._read(member))
 
     def _seconds(self, clip: TarClip, said: Description) -> float:
         if said.seconds is not None:
@@ -161,3 +168,8 @@ class _Scan:
         if seconds <= 0:
             raise UnusableError("the audio is empty")
         return seconds
+
+
+def _source(said: Description) -> str:
+    named = said.facts.get("source")
+    return "" if named is None or isinstance(named, (dict, list)) else str(named)

@@ -7,7 +7,7 @@ import io
 import os
 import re
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,7 +20,13 @@ import numpy.typing as npt
 
 from shards.audio import EXTENSIONS
 from shards.errors import UserError
-from shards.json_facts import Description, UnusableError, described, parse_object
+from shards.json_facts import (
+    Description,
+    UnusableError,
+    described,
+    free_column,
+    parse_object,
+)
 
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 AUDIO = frozenset(suffix.removeprefix(".") for suffix in EXTENSIONS)
@@ -51,8 +57,8 @@ class TarClip:
     @cached_property
     def audio(self) -> TarMember | None:
         """The file that is heard: KEY.wav, or else the first like KEY.16k.wav."""
-        last = (m for m in self.members if m.extension.rpartition(".")[2] in AUDIO)
-        return next((m for m in self.members if m.extension in AUDIO), next(last, None))
+        place = heard([member.extension for member in self.members])
+        return None if place is None else self.members[place]
 
     @property
     def json(self) -> TarMember | None:
@@ -66,11 +72,18 @@ class TarClip:
 
     @property
     def carried(self) -> tuple[TarMember, ...]:
-        """All other files."""
-        return tuple(m for m in self.members if m not in (self.audio, self.json, self.txt))
+        """All files but the audio and the facts."""
+        return tuple(m for m in self.members if m not in (self.audio, self.json))
 
     def _named(self, extension: str) -> TarMember | None:
         return next((m for m in self.members if m.extension == extension), None)
+
+
+def heard(extensions: Sequence[str]) -> int | None:
+    """Which of a clip's files is its audio, None if none is; see `TarClip.audio`."""
+    whole = (n for n, extension in enumerate(extensions) if extension in AUDIO)
+    last = (n for n, extension in enumerate(extensions) if extension.rpartition(".")[2] in AUDIO)
+    return next(whole, next(last, None))
 
 
 @dataclass(frozen=True)
@@ -197,7 +210,10 @@ def read_member(file: BinaryIO, member: TarMember) -> bytes:
 
 
 def describe(clip: TarClip, read: Callable[[TarMember], bytes]) -> Description:
-    """What a clip's .json and .txt say; UnusableError if they are broken or its audio is empty."""
+    """What a clip's .json says, and its .txt where that has no text.
+
+    UnusableError if they are broken or its audio is empty.
+    """
     if clip.audio is not None and clip.audio.size == 0:
         raise UnusableError("the audio is empty")
     said = described(parse_object(read(clip.json)) if clip.json else {})
@@ -207,13 +223,28 @@ def describe(clip: TarClip, read: Callable[[TarMember], bytes]) -> Description:
         text = read(clip.txt).decode("utf-8-sig").strip()
     except UnicodeDecodeError as error:
         raise UnusableError("text that is not UTF-8") from error
-    return replace(said, text=text or said.text)
+    return replace(said, text=said.text if said.text.strip() else text)
+
+
+def is_array(member: TarMember) -> bool:
+    """Whether it is a .npy file."""
+    return member.extension.rpartition(".")[2] == "npy"
+
+
+def array_column(member: TarMember) -> str:
+    """What the index calls the length of a .npy file; UnusableError if it cannot be called so."""
+    name = member.extension.removesuffix(".npy")
+    if not free_column(name):
+        raise UnusableError("an array with a name that no column can have", member.extension)
+    return name
 
 
 def read_array(data: bytes) -> npt.NDArray[Any]:
-    """The array of a .npy file; UnusableError if it is none, or one of Python objects."""
+    """The array of a .npy file; UnusableError if it is none, has no axes or holds objects."""
     try:
         array: npt.NDArray[Any] = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
     except Exception as error:  # a broken header fails in many ways
         raise UnusableError("an array that cannot be read", str(error)) from error
+    if array.ndim == 0:
+        raise UnusableError("an array without axes")
     return array

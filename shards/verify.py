@@ -47,12 +47,22 @@ def verify(folder: Path, workers: int) -> Iterator[Checked]:
 
 def _check(index: Index, number: int) -> Checked:
     facts = ShardFacts(**index.shards.slice(number, 1).to_pylist()[0])
+    try:
+        return Checked(facts, tuple(_damage(index, number, facts)))
+    except OSError as error:
+        what = f"it cannot be read: {error.strerror or error}"
+        return Checked(facts, (Damage(facts.name, "", what),))
+
+
+def _damage(index: Index, number: int, facts: ShardFacts) -> Iterator[Damage]:
     path = index.folder / facts.name
     if not path.is_file():
-        return Checked(facts, (Damage(facts.name, "", "it is not there"),))
+        yield Damage(facts.name, "", "it is not there")
+        return
     if path.stat().st_size == facts.bytes and _checksum(path) == facts.checksum:
-        return Checked(facts, ())
-    return Checked(facts, (_shard_damage(path, facts), *_damaged_clips(index, number, path)))
+        return
+    yield _shard_damage(path, facts)
+    yield from _damaged_clips(index, number, path)
 
 
 def _checksum(path: Path) -> int:

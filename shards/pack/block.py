@@ -19,7 +19,7 @@ from shards.index import ClipRow, Member, ShardFacts
 from shards.index_writer import largest_values, rows_table
 from shards.pack.chunk import Kept, data_path, done_chunk, forget_chunk
 from shards.pack.layout import Chunk
-from shards.pack.receipt import SOUND, WORDS, BlockDone
+from shards.pack.receipt import FILE, NAME, SOUND, WORDS, BlockDone
 from shards.pack.recipe import Recipe
 from shards.sources.source import Reject
 from shards.tar_index import tar_places
@@ -40,7 +40,7 @@ class Placed:
         return self.data[offset : offset + size]
 
 
-def write_block(recipe: Recipe, block: int, chunks: Sequence[Chunk]) -> BlockDone:
+def write_block(recipe: Recipe, block: int, chunks: Sequence[Chunk]) -> None:
     """Write the shards of a block whose chunks are prepared, and last its receipt.
 
     The shards depend on the block's clips and their order, not on where chunks were cut.
@@ -62,11 +62,11 @@ def write_block(recipe: Recipe, block: int, chunks: Sequence[Chunk]) -> BlockDon
         shards.append(facts)
         rows += placed
         ordered += chosen
-    table = _with_hashes(rows_table(rows), [place.clip for place in ordered])
-    receipt = BlockDone.write(recipe.work, block, table, shards, rejects, largest_values(rows))
+    table = _with_names(rows_table(rows), [place.clip for place in ordered])
+    receipt = BlockDone(recipe.work, block, recipe.fingerprint)
+    receipt.write(table, shards, rejects, largest_values(rows))
     for chunk in chunks:
         forget_chunk(recipe, chunk)
-    return receipt
 
 
 def _mapped(path: Path) -> memoryview:
@@ -76,10 +76,15 @@ def _mapped(path: Path) -> memoryview:
         return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
-def _with_hashes(table: pa.Table, clips: Sequence[Kept]) -> pa.Table:
-    for name in (SOUND, WORDS):
-        hashes = pa.array([getattr(clip, name) for clip in clips], type=pa.uint64())
-        table = table.append_column(name, hashes)
+def _with_names(table: pa.Table, clips: Sequence[Kept]) -> pa.Table:
+    more = {
+        SOUND: pa.array([clip.sound for clip in clips], type=pa.uint64()),
+        WORDS: pa.array([clip.words for clip in clips], type=pa.uint64()),
+        NAME: pa.array([clip.name for clip in clips], type=pa.string()),
+        FILE: pa.array([clip.file for clip in clips], type=pa.string()),
+    }
+    for name, column in more.items():
+        table = table.append_column(name, column)
     return table
 
 
@@ -139,7 +144,7 @@ def _write_shard(
                 tar.write(_sample(place))
         places, checksum = tar_places(aside)
         facts = ShardFacts(name, len(clips), aside.stat().st_size, checksum)
-    source = recipe.source.path.name
+    source = recipe.corpus
     return facts, [_row(name, place.clip, places[place.clip.key], source) for place in clips]
 
 

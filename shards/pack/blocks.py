@@ -26,7 +26,7 @@ def make_blocks(
     watch.begin(layout.seconds * len(blocks) / layout.blocks)
     makers = _Makers(pool, recipe, layout, watch, most=2 * max(1, workers))
     for block in blocks:
-        done = BlockDone(recipe.work, block)
+        done = BlockDone(recipe.work, block, recipe.fingerprint)
         chunks = tuple(layout.chunks(block))
         if done.whole(recipe.out):
             seconds = sum(chunk.seconds for chunk in chunks)

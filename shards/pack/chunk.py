@@ -19,6 +19,8 @@ class Kept:
     """A prepared clip whose members lie in a chunk's file: (offset, size) by extension."""
 
     key: str
+    name: str
+    file: str
     seconds: float
     speaker: str
     language: str
@@ -58,7 +60,11 @@ def prepare_chunk(recipe: Recipe, layout: Layout, chunk: Chunk) -> ChunkDone:
                 file.write(data)
             clips.append(_kept(found, places))
     done = ChunkDone(tuple(clips), tuple(rejects))
-    listed = {name: [vars(one) for one in getattr(done, name)] for name in ("clips", "rejects")}
+    listed = {
+        "fingerprint": recipe.fingerprint,
+        "clips": [vars(clip) for clip in done.clips],
+        "rejects": [vars(reject) for reject in done.rejects],
+    }
     with replacing(_list_path(recipe, chunk)) as aside:
         aside.write_text(json.dumps(listed), encoding="utf-8")
     return done
@@ -83,7 +89,12 @@ def done_chunk(recipe: Recipe, chunk: Chunk) -> ChunkDone | None:
     path = _list_path(recipe, chunk)
     if not (path.is_file() and data_path(recipe, chunk).is_file()):
         return None
-    saved = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return None  # a machine that lost power left half of it
+    if saved["fingerprint"] != recipe.fingerprint:
+        return None
     clips = tuple(Kept(**clip) for clip in saved["clips"])
     return ChunkDone(clips, tuple(Reject(**reject) for reject in saved["rejects"]))
 

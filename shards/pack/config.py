@@ -85,4 +85,6 @@ class PackConfig(Section):
         default=None, description="the language of clips whose corpus names none, such as en"
     )
     shard_hours: float = Field(default=1.0, ge=0.001, description="audio per shard")
-    seed: int = Field(default=0, ge=0, description="shuffles clips and seeds the k-means")
+    seed: int = Field(
+        default=0, ge=0, le=2**32 - 1, description="shuffles clips and seeds the k-means"
+    )

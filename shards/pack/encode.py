@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import unicodedata
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -13,6 +14,9 @@ import xxhash
 from shards.audio import Audio
 from shards.sources.source import Members
 
+_USUAL_RATES = (48_000, 88_200, 96_000, 176_400, 192_000, 352_800, 384_000)
+"""Those that FLAC holds, from the largest under its limit for odd rates on."""
+
 
 def npy(array: npt.NDArray[np.generic]) -> bytes:
     """The array as a .npy file."""
@@ -22,11 +26,22 @@ def npy(array: npt.NDArray[np.generic]) -> bytes:
 
 
 def flac(audio: Audio) -> bytes:
-    """The audio as a FLAC file of 16 bits."""
+    """The audio as a FLAC file of 16 bits.
+
+    At its own rate, or where FLAC cannot hold that, at the largest usual one below.
+    """
     file = io.BytesIO()
-    samples = np.clip(audio.samples, -1.0, 1.0)
-    soundfile.write(file, samples, audio.sample_rate, format="FLAC", subtype="PCM_16")
+    held = audio.at(_held_rate(audio.sample_rate))
+    samples = np.clip(held.samples, -1.0, 1.0)
+    soundfile.write(file, samples, held.sample_rate, format="FLAC", subtype="PCM_16")
     return file.getvalue()
+
+
+def _held_rate(rate: int) -> int:
+    # The frame header has 16 bits for Hz or for tens of Hz.
+    if rate <= 0xFFFF or (rate <= 0xFFFF * 10 and rate % 10 == 0):
+        return rate
+    return max(usual for usual in _USUAL_RATES if usual <= rate)
 
 
 def lengths(members: Members) -> dict[str, int]:
@@ -58,6 +73,6 @@ def sound_hash(audio: Audio | None, files: Mapping[str, bytes]) -> int:
 
 
 def words_hash(text: str, speaker: str) -> int:
-    """Of letters and digits alone: case and punctuation make no difference; 0 without any."""
-    letters = "".join(character for character in text.casefold() if character.isalnum())
+    """Of letters, their marks and digits alone: case and punctuation make no difference."""
+    letters = "".join(one for one in text.casefold() if unicodedata.category(one)[0] in "LMN")
     return xxhash.xxh3_64_intdigest(f"{speaker}\0{letters}".encode()) if letters else 0

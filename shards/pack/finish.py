@@ -13,18 +13,17 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet
 
-from shards.atomic import sweep
 from shards.errors import UserError
 from shards.index import FACTS, SPLIT, ShardFacts
 from shards.index_writer import IndexWriter, raise_to
 from shards.pack.config import PackConfig
-from shards.pack.listing import forget_listing
-from shards.pack.receipt import SOUND, WORDS, BlockDone
+from shards.pack.receipt import BlockDone
 from shards.pack.recipe import WORK_FOLDER
 from shards.pack.rejects import REJECTS, rejects_writer
-from shards.pack.repeats import find_repeats
+from shards.pack.repeats import Repeats, find_repeats
 from shards.pack.split import TRAIN, VALIDATION, validation_speakers
 from shards.pack.state import State
+from shards.pack.work import forget_work
 
 
 @dataclass
@@ -45,9 +44,9 @@ def finish(out: Path) -> PackReport:
     UserError where blocks are missing or not one clip got in.
     """
     state = State.read(out)
-    blocks = _all_blocks(out, state.blocks)
+    blocks = _all_blocks(out, state)
     report = write_dataset(out, blocks, state.config, {"features": state.about})
-    forget_listing(out / WORK_FOLDER)
+    forget_work(out)
     return report
 
 
@@ -59,13 +58,13 @@ def write_dataset(
     ``about`` goes into the index. UserError where not one clip got in.
     """
     repeats = find_repeats(blocks, config.duplicates)
-    speakers = validation_speakers(_seconds_by_speaker(blocks), config)
+    speakers = validation_speakers(_seconds_by_speaker(repeats), config)
     report = PackReport(near=repeats.near, validation=speakers)
     writer = _index_writer(out, blocks, speakers)
     largest: dict[str, int] = {}
     with rejects_writer(out) as rejects:
         for number, block in enumerate(blocks):
-            table, shards = _without(block, repeats.rows(number))
+            table, shards = _staying(block, repeats.kept(number))
             lost = [*block.rejects, *repeats.rejects(number)]
             rejects.add(lost)
             report.rejects.update(reject.reason for reject in lost)
@@ -77,13 +76,12 @@ def write_dataset(
     if report.clips == 0:
         _refuse_nothing(out, blocks, report)
     writer.finish(out, {"largest": largest, **about})
-    for folder in (out, out / WORK_FOLDER):
-        sweep(folder)
     return report
 
 
-def _all_blocks(out: Path, count: int) -> list[BlockDone]:
-    blocks = [BlockDone(out / WORK_FOLDER, number) for number in range(count)]
+def _all_blocks(out: Path, state: State) -> list[BlockDone]:
+    count, work = state.blocks, out / WORK_FOLDER
+    blocks = [BlockDone(work, number, state.fingerprint) for number in range(count)]
     missing = [number for number, block in enumerate(blocks) if not block.whole(out)]
     if missing:
         raise UserError(
@@ -94,39 +92,43 @@ def _all_blocks(out: Path, count: int) -> list[BlockDone]:
 
 
 def _index_writer(out: Path, blocks: Sequence[BlockDone], speakers: frozenset[str]) -> IndexWriter:
-    known = {*FACTS, SOUND, WORDS}
-    own = {(c.name, c.type) for block in blocks for c in block.schema if c.name not in known}
+    """For the columns of all blocks but those whose names begin with #, which are for packing."""
+    own = {
+        (column.name, column.type)
+        for block in blocks
+        for column in block.schema
+        if column.name not in FACTS and not column.name.startswith("#")
+    }
     lengths = {name for name, kind in own if pa.types.is_integer(kind)}
     return IndexWriter(
-        out / WORK_FOLDER / "index",
+        out / WORK_FOLDER,
         lengths=sorted(lengths),
         figures=sorted({name for name, _ in own} - lengths),
         names=[SPLIT] if speakers else [],
     )
 
 
-def _seconds_by_speaker(blocks: Sequence[BlockDone]) -> dict[str, float]:
+def _seconds_by_speaker(repeats: Repeats) -> dict[str, float]:
+    """Audio of the clips that stay."""
     seconds: dict[str, float] = defaultdict(float)
-    for block in blocks:
-        table = block.table.select(["speaker", "seconds"])
-        if table.num_rows == 0:
+    for number, block in enumerate(repeats.blocks):
+        kept = repeats.kept(number)
+        if not kept.any():
             continue
+        table = block.table
         coded = table.column("speaker").combine_chunks()
-        sums = np.bincount(
-            coded.indices.to_numpy(), table.column("seconds").to_numpy(), len(coded.dictionary)
-        )
-        for speaker, held in zip(coded.dictionary.to_pylist(), sums.tolist(), strict=True):
-            seconds[speaker] += held
+        own, speakers = coded.indices.to_numpy()[kept], len(coded.dictionary)
+        sums = np.bincount(own, table.column("seconds").to_numpy()[kept], speakers)
+        for code in np.unique(own):
+            seconds[coded.dictionary[int(code)].as_py()] += float(sums[code])
     return seconds
 
 
-def _without(block: BlockDone, dropped: npt.NDArray[np.int64]) -> tuple[pa.Table, list[ShardFacts]]:
-    """A block's rows but the ``dropped``, and the shards with what is left of them."""
+def _staying(block: BlockDone, kept: npt.NDArray[np.bool_]) -> tuple[pa.Table, list[ShardFacts]]:
+    """A block's ``kept`` rows, and the shards with what is left of them."""
     table, shards = block.table, block.shards
-    if len(dropped) == 0:
+    if kept.all():
         return table, shards
-    kept = np.ones(table.num_rows, dtype=bool)
-    kept[dropped] = False
     ends = np.cumsum([shard.rows for shard in shards])
     left = [int(part.sum()) for part in np.split(kept, ends[:-1])]
     counted = [replace(shard, rows=rows) for shard, rows in zip(shards, left, strict=True)]

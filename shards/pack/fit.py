@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy.typing as npt
 
-from shards.audio import UNREADABLE, Audio, mono, opened
+from shards.audio import Audio, AudioPlace, blocks, joined, opened
 from shards.features.feature import FittedFeature
 from shards.pack.layout import Layout
 from shards.pack.progress import Watch
 from shards.pack.recipe import Recipe
+from shards.pack.takes import RefusedError, reading, span
 from shards.quality.clean import cleaned
 from shards.sources.source import Recording
 
@@ -46,18 +47,17 @@ def _sample(layout: Layout) -> Iterator[Recording]:
 def _frames(
     recipe: Recipe, feature: FittedFeature, recording: Recording
 ) -> npt.NDArray[Any] | None:
+    assert recording.audio is not None
     try:
-        return feature.frames(cleaned(_middle(recording), recipe.config.clean))
-    except (*UNREADABLE, ValueError):
+        heard = _middle(recipe, recording, recording.audio)
+        return feature.frames(cleaned(heard, recipe.config.clean))
+    except (RefusedError, ValueError):
         return None  # rejected with its reason when its turn comes
 
 
-def _middle(recording: Recording) -> Audio:
-    assert recording.audio is not None
-    with opened(recording.audio) as file:
-        begin = round(recording.start * file.samplerate)
-        seconds = recording.seconds
-        frames = file.frames - begin if seconds is None else round(seconds * file.samplerate)
+def _middle(recipe: Recipe, recording: Recording, place: AudioPlace) -> Audio:
+    with reading(recipe, place), opened(place) as file:
+        begin, frames = span(recording, file)
         taken = min(frames, round(TAKEN_SECONDS * file.samplerate))
-        file.seek(begin + (frames - taken) // 2)
-        return Audio(mono(file.read(taken, dtype="float32", always_2d=True)), file.samplerate)
+        found = blocks(file, begin + (frames - taken) // 2, taken)
+        return Audio(joined(found), file.samplerate)

@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from shards.atomic import sweep
 from shards.errors import UserError
 from shards.index import FILE_NAME
 from shards.pack.block import BUCKETS
@@ -25,6 +24,7 @@ from shards.pack.listing import Listing, write_listing
 from shards.pack.progress import Quiet, Watch
 from shards.pack.recipe import Recipe
 from shards.pack.state import State
+from shards.pack.work import keep_listing, listing_aside, open_work
 from shards.processes import InProcess, die_with_parent
 from shards.sources import open_source
 
@@ -73,7 +73,7 @@ def pack(
     """
     recipe = Recipe.of(open_source(source, kind, config), config, out)
     with explained(out, workers):
-        layout = _listed(recipe, watch)
+        recipe, layout = _listed(recipe, watch)
         with pool_of(workers) as pool:
             fit_features(pool, recipe, layout, watch)
             make_blocks(pool, recipe, layout, part.blocks(layout.blocks), workers, watch)
@@ -99,24 +99,21 @@ def explained(out: Path, workers: int) -> Iterator[None]:
         ) from error
 
 
-def _listed(recipe: Recipe, watch: Watch) -> Layout:
-    try:
-        recipe.work.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"OUT: {recipe.out} cannot be made ({error.strerror}); name a folder"
-        ) from error
-    for folder in (recipe.out, recipe.work):
-        sweep(folder)
-    watch.say(f"listing {recipe.source.path} ({recipe.source.kind})")
-    corpus = write_listing(recipe.work, recipe.source.recordings(), recipe.config.language or "")
-    listing = Listing(recipe.work)
-    if len(listing) == 0:
-        raise UserError(f"SOURCE: {recipe.source.path} lists no clips; give a corpus that has some")
-    layout = Layout.of(listing, BUCKETS * recipe.config.shard_hours * 3600)
-    State.of(recipe, f"{len(listing)} entries ({corpus})", layout.blocks).keep(recipe.out)
-    watch.say(f"{len(listing):,} entries, about {layout.seconds / 3600:,.2f} h")
-    return layout
+def _listed(recipe: Recipe, watch: Watch) -> tuple[Recipe, Layout]:
+    """The corpus's listing, cut into work, once the settings have been compared."""
+    source, work = recipe.source, open_work(recipe.out)
+    watch.say(f"listing {source.path} ({source.kind})")
+    with listing_aside(work) as aside:
+        corpus = write_listing(aside, source.recordings(), recipe.config.language or "")
+        listing = Listing(aside)
+        if len(listing) == 0:
+            raise UserError(f"SOURCE: {source.path} lists no clips; give a corpus that has some")
+        layout = Layout.of(listing, BUCKETS * recipe.config.shard_hours * 3600)
+        state = State.of(recipe, f"{len(listing)} entries ({corpus})", layout.blocks)
+        state.keep(recipe.out)
+        layout = replace(layout, listing=Listing(keep_listing(aside, corpus)))
+    watch.say(f"{len(layout.listing):,} entries, about {layout.seconds / 3600:,.2f} h")
+    return replace(recipe, fingerprint=state.fingerprint), layout
 
 
 def pool_of(workers: int) -> Executor:
@@ -132,8 +129,11 @@ def pool_of(workers: int) -> Executor:
 
 
 def _begin_worker() -> None:
+    from threadpoolctl import threadpool_limits
+
     die_with_parent()
-    os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ["OMP_NUM_THREADS"] = "1"  # for libraries that are loaded later
+    threadpool_limits(1)
 
 
 def is_packed(out: Path) -> bool:

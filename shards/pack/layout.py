@@ -6,15 +6,22 @@ fair sample of the corpus whatever its order, and no shuffle of the whole has to
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from shards.audio import UNREADABLE, measure
+import numpy as np
+
+from shards.audio import MOST_SECONDS, UNREADABLE, measure
 from shards.pack.listing import Listing
 from shards.sources.source import Recording, Reject
 
 CHUNK_SECONDS = 300.0
+CHUNK_ROWS = 4096
+"""However short the clips are, or unreadable."""
 SAMPLED_ROWS = 512
+_UNKNOWN_SECONDS = 1.0
+_OUTLIER = 20
+"""No length counts as more than so many medians: a broken header may claim hours."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +54,7 @@ class Layout:
         Lengths that the corpus does not tell are estimated from the headers of a sample.
         """
         sample = [listing.row(row) for row in listing.spread(SAMPLED_ROWS)]
-        lengths = [seconds for seconds in map(_seconds, sample) if seconds is not None]
-        mean = sum(lengths) / len(lengths) if lengths else 0.0
+        mean = _mean([seconds for seconds in map(_seconds, sample) if seconds is not None])
         groups = len(listing.groups) - 1
         blocks = round(mean * len(listing) / block_seconds)
         return cls(listing, max(1, min(blocks, groups)), mean)
@@ -68,21 +74,31 @@ class Layout:
     def chunks(self, block: int) -> Iterator[Chunk]:
         """A block's groups in turn, cut into chunks of about CHUNK_SECONDS of audio."""
         groups = self.listing.groups
-        first, held = 0, 0.0
+        most = min(CHUNK_ROWS, CHUNK_SECONDS / self.mean_seconds)
+        first, rows = 0, 0
         own = range(block, len(groups) - 1, self.blocks)
         for place, group in enumerate(own):
-            held += float(groups[group + 1] - groups[group]) * self.mean_seconds
-            if held >= CHUNK_SECONDS or place == len(own) - 1:
-                yield Chunk(block, first, place + 1, held)
-                first, held = place + 1, 0.0
+            rows += int(groups[group + 1] - groups[group])
+            if rows >= most or place == len(own) - 1:
+                yield Chunk(block, first, place + 1, rows * self.mean_seconds)
+                first, rows = place + 1, 0
+
+
+def _mean(lengths: Sequence[float]) -> float:
+    """The mean length, little moved by a few that are wrong; above 0."""
+    known = [seconds for seconds in lengths if seconds > 0]
+    if not known:
+        return _UNKNOWN_SECONDS
+    return float(np.minimum(lengths, _OUTLIER * np.median(known)).mean())
 
 
 def _seconds(row: Recording | Reject) -> float | None:
     if isinstance(row, Reject):
         return 0.0
-    if row.seconds is not None or row.audio is None:
-        return row.seconds
-    try:
-        return max(0.0, measure(row.audio) - row.start)
-    except UNREADABLE:
-        return None
+    seconds = row.seconds
+    if seconds is None and row.audio is not None:
+        try:
+            seconds = max(0.0, measure(row.audio) - row.start)
+        except UNREADABLE:
+            return None
+    return None if seconds is None or seconds > MOST_SECONDS else seconds

@@ -13,7 +13,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import xxhash
 
-from shards.atomic import replacing
 from shards.audio import AudioPlace
 from shards.pack.duplicates import repeated
 from shards.sources.source import Recording, Reject
@@ -47,7 +46,7 @@ _FINGERPRINTED = [name for name in ROW.names if name != "path"]
 
 
 def write_listing(folder: Path, found: Iterable[Recording | Reject], language: str) -> str:
-    """List ``found`` in ``folder`` and return a fingerprint of it.
+    """List ``found`` in the empty ``folder`` and return a fingerprint of it.
 
     ``language`` is that of recordings without one. A name that comes a second time is a reject.
     """
@@ -55,8 +54,7 @@ def write_listing(folder: Path, found: Iterable[Recording | Reject], language: s
     groups = _Groups(_Growing(folder / GROUPS, np.int64))
     hashes = _Growing(folder / HASHES, np.uint64)
     with (
-        replacing(folder / LISTING) as aside,
-        pa.OSFile(str(aside), "wb") as sink,
+        pa.OSFile(str(folder / LISTING), "wb") as sink,
         pa.ipc.new_file(sink, ROW) as writer,
     ):
         for rows in _batches(found):
@@ -148,18 +146,17 @@ class _Groups:
 
 
 class _Growing:
-    """An array that grows in a file, which takes its name when it is closed."""
+    """An array that grows in a file."""
 
     def __init__(self, path: Path, kind: type[np.generic]) -> None:
-        self._kind, self._opened = kind, replacing(path)
-        self._file = self._opened.__enter__().open("wb")
+        self._kind = kind
+        self._file = path.open("wb")
 
     def extend(self, values: Sequence[int]) -> None:
         self._file.write(np.array(values, dtype=self._kind).tobytes())
 
     def close(self) -> None:
         self._file.close()
-        self._opened.__exit__(None, None, None)
 
 
 def _mapped(path: Path, kind: type[np.generic]) -> npt.NDArray[Any]:
@@ -174,12 +171,6 @@ def _repeated_names(listing: Listing, hashes: Path) -> list[int]:
     parts = range(0, len(stored), HASHES_PER_PART)
     found = repeated(lambda: (stored[part : part + HASHES_PER_PART] for part in parts))
     return [row for row, first in found if listing.raw(row)["name"] == listing.raw(first)["name"]]
-
-
-def forget_listing(folder: Path) -> None:
-    """Remove what `write_listing` wrote."""
-    for name in (LISTING, GROUPS, HASHES, REPEATED):
-        (folder / name).unlink(missing_ok=True)
 
 
 class Listing:

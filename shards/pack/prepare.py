@@ -12,10 +12,9 @@ import numpy.typing as npt
 
 from shards.audio import Audio, read_bytes
 from shards.clip import Clip
-from shards.index import FACTS, SPLIT
-from shards.json_facts import UnusableError
+from shards.json_facts import COLUMNS, UnusableError
 from shards.pack.encode import flac, largest, lengths, npy, sound_hash, words_hash
-from shards.pack.keys import key_of
+from shards.pack.keys import piece_key
 from shards.pack.recipe import Recipe
 from shards.pack.takes import RefusedError, Take, one_line, takes
 from shards.quality.clean import cleaned, trimmed
@@ -31,6 +30,8 @@ class Prepared:
     said, 0 where there is nothing."""
 
     key: str
+    name: str
+    file: str
     seconds: float
     speaker: str
     language: str
@@ -60,35 +61,40 @@ def _prepared_or_not(
     recipe: Recipe, recording: Recording, take: Take, carried: Members, file: str
 ) -> Prepared | Reject:
     try:
-        return _prepared(recipe, recording, take, carried)
+        return _prepared(recipe, recording, take, carried, file)
     except RefusedError as refused:
         return Reject(take.name, refused.reason, refused.figure, file)
     except ValueError as error:
         return Reject(take.name, one_line(error), "", file)
 
 
-def _prepared(recipe: Recipe, recording: Recording, take: Take, carried: Members) -> Prepared:
+def _prepared(
+    recipe: Recipe, recording: Recording, take: Take, carried: Members, file: str
+) -> Prepared:
     heard, facts = _heard(recipe, recording, take)
     clip = _clip(recipe, recording, take, heard, facts)
     _refuse_missing(recipe, clip, carried)
     seconds = heard.seconds if heard else float(recording.seconds or 0.0)
-    figures = {**recording.figures, **(measure(heard) if heard else {})}
-    _refuse_bad({**figures, "seconds": seconds}, recipe)
+    measured = measure(heard) if heard else {}
+    _refuse_bad({**recording.figures, **measured, "seconds": seconds}, recipe)
     members = {**carried, **_computed(recipe, clip)}
-    figures |= _pace(members, seconds)
-    _refuse_bad({**figures, "seconds": seconds}, recipe)
-    figures = _usable(figures, members)
+    _refuse_names(members)
+    measured |= _pace(members, seconds)
+    _refuse_bad(measured, recipe)
     files = {name: _file(member) for name, member in members.items()}
-    said = _said(recipe, take, clip, seconds, figures)
+    sound = _audio_file(recipe, recording, take, clip.audio)
+    _refuse_twice(files, sound)
     return Prepared(
-        key=key_of(take.name),
+        key=piece_key(recording.name, take.name),
+        name=take.name,
+        file=file,
         seconds=seconds,
         speaker=recording.speaker,
         language=recording.language,
-        members={**files, **_audio_file(recipe, recording, take, clip.audio), "json": said},
+        members={**files, **sound, "json": _said(recipe, take, clip, seconds, measured)},
         lengths=lengths(members),
         largest=largest(members),
-        figures=figures,
+        figures=_usable({**recording.figures, **measured}, members),
         sound=sound_hash(take.audio, files),
         words=words_hash(clip.text, recording.speaker),
     )
@@ -126,6 +132,21 @@ def _refuse_bad(figures: Mapping[str, float], recipe: Recipe) -> None:
         raise RefusedError(*found)
 
 
+def _refuse_names(members: Members) -> None:
+    """What the index has columns for cannot be a member, nor what WebDataset leaves out."""
+    for name, member in members.items():
+        stem = name.removesuffix(".npy")
+        if stem in COLUMNS or name.startswith(("_", "#")) or name == "json":
+            raise RefusedError("a file with a name that shards use themselves", name)
+        if isinstance(member, np.ndarray) and member.ndim == 0:
+            raise RefusedError("an array without axes", name)
+
+
+def _refuse_twice(files: Mapping[str, bytes], sound: Mapping[str, bytes]) -> None:
+    for name in files.keys() & sound.keys():
+        raise RefusedError("two audio files of one name in a clip", name)
+
+
 def _computed(recipe: Recipe, clip: Clip) -> dict[str, npt.NDArray[Any]]:
     computed = ((feature.member, feature.compute(clip)) for feature in recipe.features)
     return {member: array for member, array in computed if array is not None}
@@ -140,14 +161,14 @@ def _pace(members: Members, seconds: float) -> dict[str, float]:
 
 def _usable(figures: Mapping[str, float], members: Members) -> dict[str, float]:
     """The figures whose names no other column of the index has."""
-    taken = {*FACTS, SPLIT, *(name.removesuffix(".npy") for name in members)}
+    taken = {*COLUMNS, *(name.removesuffix(".npy") for name in members)}
     return {name: value for name, value in figures.items() if name not in taken}
 
 
 def _said(
-    recipe: Recipe, take: Take, clip: Clip, seconds: float, figures: Mapping[str, float]
+    recipe: Recipe, take: Take, clip: Clip, seconds: float, measured: Mapping[str, float]
 ) -> bytes:
-    """The clip's .json."""
+    """The clip's .json: what the corpus said of it as it came, beside our own."""
     facts = {
         "name": take.name,
         "seconds": round(seconds, 4),
@@ -155,9 +176,9 @@ def _said(
         "language": clip.language,
         "text": take.text,
         **({"spoken": clip.text} if clip.text != take.text else {}),
-        "source": recipe.source.path.name,
+        "source": recipe.corpus,
         **clip.facts,
-        **{name: round(value, 4) for name, value in figures.items()},
+        **{name: round(value, 4) for name, value in measured.items()},
     }
     return json.dumps(facts, ensure_ascii=False).encode()
 

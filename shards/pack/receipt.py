@@ -15,48 +15,46 @@ from shards.atomic import replacing
 from shards.index import ShardFacts
 from shards.sources.source import Reject
 
-SOUND, WORDS = "sound", "words"
-"""Columns of a block's rows that the index does not keep: hashes to find duplicates by."""
+SOUND, WORDS, NAME, FILE = "#sound", "#words", "#name", "#file"
+"""Columns of a block's rows that the index does not keep: hashes to find duplicates by, and what
+a reject is called. No member and no figure can have such a name."""
 
 
 class BlockDone:
     """The receipt of a block in the folder ``work``: its rows, shards and rejects.
 
-    ``block`` is its number, or a name.
+    ``block`` is its number, or a name; ``fingerprint`` that of the settings it is made with.
     """
 
-    def __init__(self, work: Path, block: int | str) -> None:
+    def __init__(self, work: Path, block: int | str, fingerprint: str = "") -> None:
+        self._fingerprint = fingerprint
         name = block if isinstance(block, str) else f"{block:06d}"
         self._rows_path = work / f"block-{name}.arrow"
         self._facts_path = work / f"block-{name}.json"
 
-    @classmethod
     def write(
-        cls,
-        work: Path,
-        block: int | str,
+        self,
         table: pa.Table,
         shards: Sequence[ShardFacts],
         rejects: Sequence[Reject],
         largest: dict[str, int],
-    ) -> BlockDone:
-        """Put the receipt down; ``table`` has the columns of an index, and SOUND and WORDS."""
-        done = cls(work, block)
+    ) -> None:
+        """Put the receipt down; ``table`` has the columns of an index, and those named above."""
         with (
-            replacing(done._rows_path) as aside,
+            replacing(self._rows_path) as aside,
             pa.OSFile(str(aside), "wb") as sink,
             pa.ipc.new_file(sink, table.schema) as writer,
         ):
             writer.write_table(table)
         facts = {
+            "fingerprint": self._fingerprint,
             "shards": [asdict(shard) for shard in shards],
             "rejects": [asdict(reject) for reject in rejects],
             "largest": largest,
             "seconds": pc.sum(table.column("seconds")).as_py() or 0.0,
         }
-        with replacing(done._facts_path) as aside:
+        with replacing(self._facts_path) as aside:
             aside.write_text(json.dumps(facts), encoding="utf-8")
-        return done
 
     @property
     def paths(self) -> tuple[Path, Path]:
@@ -65,8 +63,13 @@ class BlockDone:
 
     @property
     def there(self) -> bool:
-        """Whether the block was finished."""
-        return self._facts_path.is_file()
+        """Whether the block was finished, with the same settings."""
+        if not (self._rows_path.is_file() and self._facts_path.is_file()):
+            return False
+        try:
+            return bool(self._facts["fingerprint"] == self._fingerprint)
+        except (ValueError, KeyError):
+            return False  # a machine that lost power left half of it
 
     def whole(self, out: Path) -> bool:
         """Whether it was finished and its shards in ``out`` are as long as they were."""

@@ -17,7 +17,11 @@ WORK_FOLDER = ".pack"
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that a worker process needs to know; ``store`` is config.audio.store, decided."""
+    """Everything that a worker process needs to know.
+
+    ``store`` is config.audio.store, decided; ``fingerprint`` is that of all settings, by which
+    what was made with others is told apart.
+    """
 
     source: Source
     names: tuple[str, ...]
@@ -25,6 +29,7 @@ class Recipe:
     config: PackConfig
     store: Literal["flac", "original", "none"]
     out: Path
+    fingerprint: str = ""
 
     @classmethod
     def of(cls, source: Source, config: PackConfig, out: Path) -> Recipe:
@@ -39,6 +44,11 @@ class Recipe:
     def work(self) -> Path:
         """The folder of everything unfinished."""
         return self.out / WORK_FOLDER
+
+    @property
+    def corpus(self) -> str:
+        """What the corpus is called, wherever it lies."""
+        return self.source.path.resolve().name
 
     @property
     def needs_text(self) -> bool:

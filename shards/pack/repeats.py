@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from shards.pack.config import DuplicatesConfig
-from shards.pack.duplicates import Hashes, repeated, with_length
-from shards.pack.receipt import SOUND, WORDS, BlockDone
+from shards.pack.duplicates import Found, Parts, Places, Rows, alike, same
+from shards.pack.receipt import FILE, NAME, SOUND, WORDS, BlockDone
 from shards.sources.source import Reject
 
 SAME_SOUND = "the same audio as another clip"
 NEARLY_SAME = "the same words, speaker and length as another clip"
 
-Places = npt.NDArray[np.int64]
-
 
 @dataclass(frozen=True)
 class Repeats:
-    """Clips to leave out: their ``places`` among all, ascending, that of each one's first, and
-    whether they only are nearly the same. ``near`` counts such clips that stay."""
+    """Clips to leave out: their ``places`` among all, ascending, and that of the clip that stays.
+
+    ``nearly`` tells which only are nearly the same as that; ``near`` counts such clips that stay.
+    """
 
     blocks: Sequence[BlockDone]
     starts: Places
@@ -31,73 +32,102 @@ class Repeats:
     nearly: npt.NDArray[np.bool_]
     near: int
 
-    def rows(self, block: int) -> Places:
-        """The rows of a block that are left out, ascending."""
-        rows: Places = self.places[self._range(block)] - self.starts[block]
-        return rows
+    def kept(self, block: int) -> npt.NDArray[np.bool_]:
+        """Which rows of a block stay."""
+        kept = np.ones(int(self.starts[block + 1] - self.starts[block]), dtype=bool)
+        kept[self.places[self._range(block)] - self.starts[block]] = False
+        return kept
 
     def rejects(self, block: int) -> list[Reject]:
-        """The same as rejects; the figure is the key of the clip that stays."""
+        """A block's rows that do not stay; the figure is the key of the clip that does instead."""
         own = self._range(block)
-        keys = self.blocks[block].table.column("key")
-        return [
-            Reject(
-                keys[int(place - self.starts[block])].as_py(),
-                NEARLY_SAME if nearly else SAME_SOUND,
-                self._key(int(first)),
-            )
-            for place, first, nearly in zip(
-                self.places[own], self.firsts[own], self.nearly[own], strict=True
-            )
-        ]
+        if own.start == own.stop:
+            return []
+        table = self.blocks[block].table
+        named = [name for name in (NAME, "key", FILE, "shard") if name in table.column_names]
+        left_out = table.select(named).take(self.places[own] - self.starts[block])
+        reasons = [NEARLY_SAME if nearly else SAME_SOUND for nearly in self.nearly[own]]
+        facts = (
+            _texts(left_out, NAME, "key"),
+            reasons,
+            self._keys(self.firsts[own]),
+            _texts(left_out, FILE, "shard"),
+        )
+        return [Reject(*one) for one in zip(*facts, strict=True)]
 
     def _range(self, block: int) -> slice:
         first, last = np.searchsorted(self.places, self.starts[block : block + 2])
         return slice(int(first), int(last))
 
-    def _key(self, place: int) -> str:
-        block = int(np.searchsorted(self.starts, place, side="right")) - 1
-        key = self.blocks[block].table.column("key")[place - int(self.starts[block])]
-        return str(key.as_py())
+    def _keys(self, places: Places) -> list[str]:
+        """The keys of clips; each block among them is opened once."""
+        keys = [""] * len(places)
+        block_of = np.searchsorted(self.starts, places, side="right") - 1
+        for block in np.unique(block_of):
+            column = self.blocks[int(block)].table.column("key")
+            for position in np.flatnonzero(block_of == block):
+                keys[position] = column[int(places[position] - self.starts[block])].as_py()
+        return keys
+
+
+def _texts(table: pa.Table, name: str, otherwise: str) -> list[str]:
+    """A column of texts; where it or a text in it is missing, what ``otherwise`` has."""
+    instead: list[str] = table.column(otherwise).to_pylist()
+    if name not in table.column_names:
+        return instead
+    return [own or other for own, other in zip(table[name].to_pylist(), instead, strict=True)]
 
 
 def find_repeats(blocks: Sequence[BlockDone], config: DuplicatesConfig) -> Repeats:
-    """What ``config`` leaves out of the clips of ``blocks``."""
-    exact = dict(repeated(_sounds(blocks)))
-    near = {
-        place: first
-        for shift in (0.0, 0.5)
-        for place, first in repeated(_words(blocks, config.near_seconds, shift))
-        if place not in exact
-    }
-    out: dict[int, tuple[int, bool]] = {}
-    if config.near == "reject":
-        out |= {place: (first, True) for place, first in near.items()}
+    """What ``config`` leaves out of the clips of ``blocks``: exact duplicates, then near ones.
+
+    A near one is left out, or counted, only because of a clip that is not itself.
+    """
+    starts = np.cumsum([0, *(block.table.num_rows for block in blocks)], dtype=np.int64)
+    exact = _NONE
     if config.exact == "reject":
-        out |= {place: (first, False) for place, first in exact.items()}
-    ordered = sorted(out)
-    starts = np.concatenate([[0], np.cumsum([block.clips for block in blocks])])
-    return Repeats(
-        blocks,
-        starts.astype(np.int64),
-        np.array(ordered, dtype=np.int64),
-        np.array([out[place][0] for place in ordered], dtype=np.int64),
-        np.array([out[place][1] for place in ordered], dtype=bool),
-        len(near) if config.near == "keep" else 0,
-    )
+        exact = _ordered(same(_parts(blocks, starts, SOUND, _NONE[0])))
+    found = alike(_parts(blocks, starts, WORDS, exact[0]), config.near_seconds)
+    if config.near == "keep":
+        count = sum(len(places) for places, _ in found)
+        return Repeats(blocks, starts, *exact, np.zeros(len(exact[0]), dtype=bool), count)
+    return Repeats(blocks, starts, *_together(exact, _ordered(found)), 0)
 
 
-def _sounds(blocks: Sequence[BlockDone]) -> Callable[[], Iterable[Hashes]]:
-    return lambda: (block.table.column(SOUND).to_numpy() for block in blocks)
+_NONE: Found = (np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
 
 
-def _words(
-    blocks: Sequence[BlockDone], step: float, shift: float
-) -> Callable[[], Iterable[Hashes]]:
-    def parts() -> Iterator[Hashes]:
-        for block in blocks:
+def _parts(blocks: Sequence[BlockDone], starts: Places, column: str, without: Places) -> Parts:
+    def parts() -> Iterator[Rows]:
+        for number, block in enumerate(blocks):
             table = block.table
-            seconds = table.column("seconds").to_numpy()
-            yield with_length(table.column(WORDS).to_numpy(), seconds, step, shift)
+            places = np.arange(starts[number], starts[number + 1])
+            hashes, seconds = (table.column(name).to_numpy() for name in (column, "seconds"))
+            first, last = np.searchsorted(without, starts[number : number + 2])
+            stay = np.ones(len(places), dtype=bool)
+            stay[without[first:last] - starts[number]] = False
+            yield Rows(hashes, places, seconds).take(stay)
 
     return parts
+
+
+def _ordered(found: Iterable[Found]) -> Found:
+    """All of it as one, by place."""
+    parts = [_NONE, *found]
+    places = np.concatenate([places for places, _ in parts])
+    order = np.argsort(places)
+    return places[order], np.concatenate([firsts for _, firsts in parts])[order]
+
+
+def _together(exact: Found, near: Found) -> tuple[Places, Places, npt.NDArray[np.bool_]]:
+    """Both by place, and which are near.
+
+    An exact duplicate of a clip that is left out as a near one is near what stays of all three.
+    """
+    firsts = exact[1].copy()
+    gone = np.isin(firsts, near[0])
+    firsts[gone] = near[1][np.searchsorted(near[0], firsts[gone])]
+    places = np.concatenate([exact[0], near[0]])
+    order = np.argsort(places)
+    nearly = np.concatenate([gone, np.ones(len(near[0]), dtype=bool)])
+    return places[order], np.concatenate([firsts, near[1]])[order], nearly[order]

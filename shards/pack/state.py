@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
+import xxhash
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from shards.atomic import replacing
+from shards.atomic import aside_of, replacing
 from shards.errors import UserError
 from shards.index import FILE_NAME, FORMAT
 from shards.pack.config import PackConfig
@@ -48,24 +50,35 @@ class State(BaseModel):
                 "has begun"
             ) from error
 
+    @property
+    def fingerprint(self) -> str:
+        """Another for everything that makes other shards."""
+        return xxhash.xxh3_128_hexdigest(json.dumps(self._compared(), sort_keys=True).encode())
+
+    def _compared(self) -> dict[str, Any]:
+        said: dict[str, Any] = json.loads(self.model_dump_json())
+        return {**said["settings"], "blocks": said["blocks"], "models": said["about"]}
+
     def keep(self, out: Path) -> None:
         """Write it into ``out``; UserError if ``out`` was begun with other settings."""
-        begun = any((out / WORK_FOLDER).glob("block-*.json")) or any(out.glob("*.npz"))
-        indexed = (out / FILE_NAME).is_file()
-        if (out / SETTINGS).is_file() and (begun or indexed):
-            self.refuse_other(State.read(out), out)
-        elif indexed:
+        path = out / SETTINGS
+        if (out / FILE_NAME).is_file() and not path.is_file():
             raise UserError(f"OUT: {out} holds an index of another origin; choose an empty folder")
-        with replacing(out / SETTINGS) as aside:
-            aside.write_text(self.model_dump_json(indent=1), encoding="utf-8")
+        if not _written_first(path, self.model_dump_json(indent=1)):
+            theirs = State.read(out)
+            if _begun(out):
+                self.refuse_other(theirs, out)
+            elif theirs.fingerprint != self.fingerprint:
+                with replacing(path) as aside:
+                    aside.write_text(self.model_dump_json(indent=1), encoding="utf-8")
 
     def refuse_other(self, theirs: State, out: Path) -> None:
         """UserError if ``theirs``, found in ``out``, differs."""
-        ours = json.loads(self.model_dump_json())["settings"]
+        before, now = theirs._compared(), self._compared()
         other = [
-            f"{key} was {theirs.settings.get(key)} and is now {ours.get(key)}"
-            for key in {**theirs.settings, **ours}
-            if theirs.settings.get(key) != ours.get(key)
+            f"{key} was {before.get(key)} and is now {now.get(key)}"
+            for key in {**before, **now}
+            if before.get(key) != now.get(key)
         ]
         if other:
             raise UserError(
@@ -74,12 +87,35 @@ class State(BaseModel):
             )
 
 
+def _written_first(path: Path, text: str) -> bool:
+    """Whether ``path`` was not there and now is; of several jobs that ask, one hears yes."""
+    aside = aside_of(path)
+    aside.write_text(text, encoding="utf-8")
+    try:
+        os.link(aside, path)
+    except FileExistsError:
+        return False
+    finally:
+        aside.unlink()
+    return True
+
+
+def _begun(out: Path) -> bool:
+    """Whether anything there depends on the settings."""
+    work = out / WORK_FOLDER
+    made = (work.glob("block-*.json"), work.glob("chunk-*.json"), out.glob("*.npz"))
+    return (out / FILE_NAME).is_file() or any(path for found in made for path in found)
+
+
 def _settings(recipe: Recipe, corpus: str) -> dict[str, Any]:
-    chosen = recipe.config.model_dump(mode="json", exclude={"features"})
+    # Models are told apart by their weights, which stand among the features' facts.
+    places: dict[str, Any] = {"hubert": {"model"}, "bert": {"model"}}
+    places["sovits"] = {"cnhubert", "checkpoint"}
+    chosen = recipe.config.model_dump(mode="json", exclude={"features": True, **places})
     sections = {key: value for key, value in chosen.items() if isinstance(value, dict)}
     return {
         "format": FORMAT,
-        "source": recipe.source.path.name,
+        "source": recipe.corpus,
         "from": recipe.source.kind,
         "corpus": corpus,
         "features": list(recipe.names),

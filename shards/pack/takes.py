@@ -4,23 +4,38 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from shards.audio import UNREADABLE, Audio, mono, opened
+from shards.audio import (
+    MOST_SECONDS,
+    UNREADABLE,
+    Audio,
+    AudioPlace,
+    blocks,
+    estimated,
+    joined,
+    opened,
+    outage,
+    promised,
+)
+from shards.errors import UserError
 from shards.pack.keys import piece_name
 from shards.pack.recipe import Recipe
 from shards.quality.cut import pieces
 from shards.quality.tape import Piece
+from shards.sources.paths import is_file, is_folder
 from shards.sources.source import Members, Recording
 
-BLOCK_SECONDS = 60
 ROUNDED_SECONDS = 0.15
+"""Corpora round lengths, and MP3 pads: so much more or less is no difference."""
+LEAST_RATE, MOST_RATE = 1000, 1_000_000
+"""Sample rates, in Hz, that are taken for a recording's."""
 _EXTENSIONS = {"WAV": "wav", "WAVEX": "wav", "FLAC": "flac", "MP3": "mp3", "OGG": "ogg"}
 """libsndfile's formats that the stream can decode, by the extension they get in a shard."""
 
@@ -53,62 +68,134 @@ def one_line(error: Exception) -> str:
 
 
 def takes(recipe: Recipe, recording: Recording, carried: Members) -> Iterator[Take]:
-    """The clips of a recording, one after another; RefusedError where there can be none."""
+    """The clips of a recording, one after another; RefusedError where there can be none.
+
+    And, after its pieces, where a recording is cut and ends early. UserError as `reading`.
+    """
     place = recording.audio
     unheard = carried and recipe.store == "none" and not recipe.needs_audio
     if place is None or unheard:
         yield Take(recording.name, None, recording.text, {})
         return
+    with reading(recipe, place):
+        file = opened(place)
+    with file:
+        sound = _Sound(recipe, recording, place, file)
+        limit = math.inf if carried else recipe.config.cut.max_seconds
+        if sound.frames > limit * file.samplerate:
+            yield from _pieces(recipe, recording, sound)
+        else:
+            yield _whole(recording, sound)
+
+
+@contextmanager
+def reading(recipe: Recipe, place: AudioPlace) -> Iterator[None]:
+    """Around what opens or decodes the file at ``place``: RefusedError where that fails.
+
+    UserError where the corpus as a whole is out of reach: that is no fault of the clip's.
+    """
     try:
-        with opened(place) as file:
-            yield from _heard(recipe, recording, file, bool(carried))
+        yield
     except UNREADABLE as error:
+        _stop_at_outage(recipe, place)
         raise RefusedError("audio cannot be read", one_line(error)) from error
 
 
-def _heard(
-    recipe: Recipe, recording: Recording, file: soundfile.SoundFile, carries: bool
-) -> Iterator[Take]:
-    limit = math.inf if carries else recipe.config.cut.max_seconds
-    begin, frames = _span(recording, file)
-    file.seek(begin)
-    if frames > limit * file.samplerate:
-        yield from _pieces(recipe, recording, file, frames)
-        return
-    samples = mono(file.read(frames, dtype="float32", always_2d=True))
+def _stop_at_outage(recipe: Recipe, place: AudioPlace) -> None:
+    source = recipe.source.path
+    why = outage(place) if is_file(source) or is_folder(source) else "it is not there"
+    if why:
+        raise UserError(
+            f"SOURCE: {source} cannot be read any more ({why}); "
+            "when it is back, the same command goes on"
+        )
+
+
+def span(recording: Recording, file: soundfile.SoundFile) -> tuple[int, int]:
+    """Where a recording begins in its file, and how many frames it has there.
+
+    RefusedError where the file ends before it, or has a header that cannot be true.
+    """
+    rate, total = file.samplerate, file.frames
+    _refuse_odd(rate, total / rate)
+    begin = min(round(min(recording.start, total / rate) * rate), total)
+    left = (total - begin) / rate
+    if begin == total and recording.start > 0:
+        raise _early(f"{total / rate:.2f} s, to be read from {recording.start:.2f} s on")
+    seconds = recording.seconds
+    if seconds is None:
+        seconds = (promised(file) - begin) / rate
+    if seconds - left > ROUNDED_SECONDS:
+        raise _early(f"{left:.2f} s of {seconds:.2f} s")
+    if recording.seconds is None or (begin == 0 and left - seconds <= ROUNDED_SECONDS):
+        return begin, total - begin
+    return begin, min(round(seconds * rate), total - begin)
+
+
+def _refuse_odd(rate: int, seconds: float) -> None:
+    if not LEAST_RATE <= rate <= MOST_RATE:
+        raise RefusedError("a sample rate that no recording has", f"{rate} Hz")
+    if seconds > MOST_SECONDS:
+        raise RefusedError("a length that no recording has", f"{seconds / 3600:.4g} h")
+
+
+def _early(figure: str) -> RefusedError:
+    return RefusedError("the audio ends early", figure)
+
+
+class _Sound:
+    """A recording's part of an open file, decoded once."""
+
+    def __init__(
+        self, recipe: Recipe, recording: Recording, place: AudioPlace, file: soundfile.SoundFile
+    ) -> None:
+        self.file, self.rate = file, file.samplerate
+        self.begin, self.frames = span(recording, file)
+        self._recipe, self._place = recipe, place
+        self._decoded = 0
+
+    def blocks(self) -> Iterator[npt.NDArray[np.float32]]:
+        """As `shards.audio.blocks`; RefusedError and UserError as `reading`."""
+        with reading(self._recipe, self._place):
+            for block in blocks(self.file, self.begin, self.frames):
+                self._decoded += len(block)
+                yield block
+
+    def refuse_early_end(self) -> None:
+        """RefusedError if less was decoded than the header told."""
+        if self.frames - self._decoded <= ROUNDED_SECONDS * self.rate:
+            return
+        _stop_at_outage(self._recipe, self._place)
+        with reading(self._recipe, self._place):
+            if estimated(self.file, self._place):
+                return
+        raise _early(
+            f"decoded {self._decoded / self.rate:.2f} s of {self.frames / self.rate:.2f} s"
+        )
+
+
+def _whole(recording: Recording, sound: _Sound) -> Take:
+    samples = joined(sound.blocks())
+    sound.refuse_early_end()
     if len(samples) == 0:
-        raise RefusedError("no sound at all", f"{file.frames} samples")
-    whole = begin == 0 and len(samples) == file.frames
-    extension = _EXTENSIONS.get(file.format) if whole else None
-    audio = Audio(samples, file.samplerate)
-    yield Take(recording.name, audio, recording.text, {}, extension)
+        raise RefusedError("no sound at all", f"{sound.file.frames} samples")
+    whole = sound.begin == 0 and len(samples) == sound.file.frames
+    extension = _EXTENSIONS.get(sound.file.format) if whole else None
+    return Take(recording.name, Audio(samples, sound.rate), recording.text, {}, extension)
 
 
-def _span(recording: Recording, file: soundfile.SoundFile) -> tuple[int, int]:
-    begin = min(round(recording.start * file.samplerate), file.frames)
-    left = file.frames - begin
-    if recording.seconds is None:
-        return begin, left
-    frames = round(recording.seconds * file.samplerate)
-    # Corpora round lengths, and MP3 pads: what is about the whole file is the whole file.
-    whole = begin == 0 and abs(left - frames) <= ROUNDED_SECONDS * file.samplerate
-    return begin, left if whole else min(left, frames)
-
-
-def _pieces(
-    recipe: Recipe, recording: Recording, file: soundfile.SoundFile, frames: int
-) -> Iterator[Take]:
-    config, rate = recipe.config.cut, file.samplerate
+def _pieces(recipe: Recipe, recording: Recording, sound: _Sound) -> Iterator[Take]:
+    seconds = f"{sound.frames / sound.rate:.1f} s"
     if recording.text and recipe.needs_text:
-        raise RefusedError("longer than cut.max_seconds with one text", f"{frames / rate:.1f} s")
-    found = pieces(_blocks(file, frames), rate, config)
-    first = next(found, None)
-    if first is None:
-        raise RefusedError("a long recording without speech", f"{frames / rate:.1f} s")
+        raise RefusedError("longer than cut.max_seconds with one text", seconds)
     # Nobody knows which part of the text belongs to which piece.
     text = {"recording_text": recording.text} if recording.text else {}
-    for piece in chain([first], found):
-        yield _piece(recording, piece, rate, text)
+    piece = None
+    for piece in pieces(sound.blocks(), sound.rate, recipe.config.cut):
+        yield _piece(recording, piece, sound.rate, text)
+    sound.refuse_early_end()
+    if piece is None:
+        raise RefusedError("a long recording without speech", seconds)
 
 
 def _piece(recording: Recording, piece: Piece, rate: int, text: Mapping[str, str]) -> Take:
@@ -116,12 +203,3 @@ def _piece(recording: Recording, piece: Piece, rate: int, text: Mapping[str, str
     forced = {"cut": "without a pause"} if piece.forced else {}
     facts = {"recording": recording.name, "start": round(start, 4), **forced, **text}
     return Take(piece_name(recording.name, start), Audio(piece.samples, rate), "", facts)
-
-
-def _blocks(file: soundfile.SoundFile, frames: int) -> Iterator[npt.NDArray[np.float32]]:
-    size = BLOCK_SECONDS * file.samplerate
-    for start in range(0, frames, size):
-        block = file.read(min(size, frames - start), dtype="float32", always_2d=True)
-        if len(block) == 0:
-            return
-        yield mono(block)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from shards.audio import AudioPlace
 from shards.errors import UserError
-from shards.json_facts import UnusableError, length, number, scalars, string
+from shards.json_facts import UnusableError, facts_and_figures, length, number, string
 from shards.sources.json_lines import first_object, json_lines
 from shards.sources.paths import is_file
 from shards.sources.source import Recording, Reject, Source
@@ -22,7 +22,7 @@ CUTS = ("MonoCut", "MultiCut", "Cut")
 HARMLESS = ("Resample",)
 """Transforms of a recording that leave its times and its sound as they are."""
 _SHORTEST = 1e-6
-_USED = ("id", "recording_id", "start", "channel", "type")
+_USED = ("id", "recording_id", "start", "duration", "channel", "type", "custom")
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,8 @@ def _recording(
 ) -> Recording:
     custom = _object(said.get("custom") or {}, "custom")
     further = {name: value for name, value in said.items() if name not in _USED}
-    facts, figures = scalars({"recording": cut.recording, **cut.custom, **further, **custom})
+    fields = {"recording": cut.recording, **cut.custom, **further, **custom}
+    facts, figures = facts_and_figures(fields)
     return Recording(
         name=name,
         audio=cut.audio,

@@ -52,7 +52,7 @@ class NemoManifest(Source):
         offset = number(fields, "offset")
         if offset is not None and offset < 0:
             raise UnusableError("offset is below zero", offset)
-        said = described(fields, used={"audio_filepath", "offset"})
+        said = described(fields, used={"audio_filepath", "offset", "duration"})
         return Recording(
             name=self._name(written, offset),
             audio=AudioPlace(self.path.parent / written),

@@ -15,6 +15,7 @@ from shards.errors import UserError
 from shards.index import FILE_NAME
 from shards.json_facts import Description, UnusableError
 from shards.pack.keys import key_of
+from shards.pack.state import SETTINGS
 from shards.sources.paths import is_file, printable
 from shards.sources.source import Members, Recording, Reject, Source
 from shards.tars import (
@@ -22,7 +23,9 @@ from shards.tars import (
     TarClip,
     TarFlaw,
     TarMember,
+    array_column,
     describe,
+    is_array,
     open_tar,
     read_array,
     read_member,
@@ -34,12 +37,14 @@ if TYPE_CHECKING:
 
 LOOKED_AT = 2000
 """Files and folders that recognition looks at, so that it stays quick in a folder of millions."""
+PACKED = "a compressed tar; unpack it to a plain .tar"
 
 
 class WebDatasetTars(Source):
     """A tar, or a folder tree with tars; a clip's name is its key, behind the tar's own name.
 
-    Clips of our own shards keep the names they were packed with.
+    Clips of our own shards keep the names they were packed with. Folders below with a pack.json
+    are passed over: they are what has been packed of these tars.
     """
 
     kind = "webdataset"
@@ -51,7 +56,7 @@ class WebDatasetTars(Source):
         super().__init__(path, config)
         if path.is_file() and path.name.lower().endswith(COMPRESSED):
             raise UserError(f"SOURCE: {path} is compressed; unpack it to a plain .tar")
-        if path.is_dir() and not _tars(path):
+        if path.is_dir() and not tars_below(path):
             raise UserError(f"SOURCE: {path} holds no .tar; name a folder that does")
 
     @classmethod
@@ -67,19 +72,24 @@ class WebDatasetTars(Source):
 
     def recordings(self) -> Iterator[Recording | Reject]:
         """Every clip, tar by tar in the order of their paths."""
-        tars = [self.path] if self.path.is_file() else _tars(self.path)
+        tars = [self.path] if self.path.is_file() else tars_below(self.path)
         packed = (self.path / FILE_NAME).is_file()
         for tar in tars:
             called = printable(self._within(tar))
             prefix = f"{called[: -len('.tar')]}/" if len(tars) > 1 else ""
-            flaw = _flaw(tar)
+            flaw = tar_flaw(tar)
             if flaw:
                 yield Reject(called, flaw, "", str(tar))
-            else:
+                continue
+            try:
                 yield from self._clips(tar, prefix, packed or not prefix)
+            except UserError:
+                if tar == self.path:
+                    raise
+                yield Reject(called, PACKED, "", str(tar))
 
     def members(self, recording: Recording) -> Members:
-        """Files beside the audio, .json and .txt: arrays of .npy, the bytes of others."""
+        """Files beside the audio and the .json: arrays of .npy, the bytes of others."""
         if not recording.handle:
             return {}
         with open_tar(self._root / recording.handle["tar"]) as file:
@@ -110,6 +120,7 @@ class WebDatasetTars(Source):
             said = describe(clip, partial(read_member, file))
             if clip.audio is None and said.seconds is None:
                 raise UnusableError("neither audio nor a length")
+            _require_writable(clip)
         except UnusableError as error:
             return Reject(name, error.reason, error.figure, str(tar))
         return Recording(
@@ -129,9 +140,18 @@ class WebDatasetTars(Source):
         return {"tar": self._within(tar), "members": members} if members else {}
 
 
-def _flaw(tar: Path) -> str:
+def _require_writable(clip: TarClip) -> None:
+    for member in clip.members:
+        if member.extension.startswith("_"):  # WebDataset reads such files, but writes none
+            raise UnusableError("a file with an extension that begins with _", member.extension)
+        if is_array(member):
+            array_column(member)
+
+
+def tar_flaw(tar: Path) -> str:
+    """Why a tar that `tars_below` found cannot be opened, "" if it perhaps can."""
     if tar.name.lower().endswith(COMPRESSED):
-        return "a compressed tar; unpack it to a plain .tar"
+        return PACKED
     return "" if is_file(tar) else "a link to a tar that is not there"
 
 
@@ -140,13 +160,19 @@ def _is_ours(clip: TarClip, said: Description) -> bool:
 
 
 def _content(member: TarMember, data: bytes) -> Any:
-    return read_array(data) if member.extension.rpartition(".")[2] == "npy" else data
+    return read_array(data) if is_array(member) else data
 
 
-def _tars(folder: Path) -> list[Path]:
-    """All tars below a folder, compressed ones too, but nothing hidden."""
+def tars_below(folder: Path) -> list[Path]:
+    """All tars below a folder, compressed ones too, but nothing hidden.
+
+    Not those in folders below it that hold a pack.json: they were packed, perhaps of the others.
+    """
     found: list[Path] = []
     for at, folders, names in os.walk(folder):
+        if SETTINGS in names and at != os.fspath(folder):
+            folders.clear()
+            continue
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [Path(at, name) for name in names if _is_tar(name)]
     return sorted(found)

@@ -255,6 +255,7 @@ def test_no_comparison_with_an_unknown_figure_is_true(text: str) -> None:
         ('speaker not in ["a"]', [False, False, True]),
         ("speaker in []", [False, False, False]),
         ("speaker in ('b', 'nobody')", [False, False, True]),
+        ("speaker != '#' and\n'a' == speaker", [True, True, False]),
     ],
 )
 def test_conditions_mean_what_they_say(text: str, wanted: list[bool]) -> None:
@@ -304,6 +305,10 @@ def test_conditions_mean_what_they_say(text: str, wanted: list[bool]) -> None:
         ("seconds" + " + 1" * 300 + " > 3", "is nested more than"),
         ("seconds > 1" + " " * MAX_CHARACTERS + "or 1", "has more than 20000 characters"),
         ("seconds > $", "is not understood"),
+        ("seconds > 1 # at least\nand seconds < 3", "has a comment, # at character 13"),
+        ("# loud\nsnr_db > 3", "has a comment, # at character 1"),
+        ("speaker == '#' # one", "has a comment, # at character 16"),
+        ("snr_db > (1 # open", "has a comment, # at character 13"),
     ],
 )
 def test_what_is_not_understood_is_one_sentence_of_where_and_what_to_write(

@@ -42,7 +42,7 @@ def blocks(draw: st.DrawFn) -> list[list[ClipRow]]:
 
 
 def written(folder: Path, parts: list[list[ClipRow]]) -> Path:
-    writer = IndexWriter(folder / "scratch", lengths=["a", "b"], figures=["x", "y"])
+    writer = IndexWriter(folder, lengths=["a", "b"], figures=["x", "y"])
     for part in parts:
         shards = {row.shard for row in part}
         writer.add(
@@ -73,7 +73,7 @@ def test_what_was_added_block_by_block_is_what_is_read(
             np.testing.assert_equal(got[name], float(row.figures.get(name, np.nan)))
     assert index.figures == ("x", "y")
     assert index.shards["rows"].to_pylist() == [len(part) for part in parts if part]
-    assert not (folder / "scratch").exists()
+    assert [path.name for path in folder.iterdir()] == ["index.arrow"]
 
 
 @settings(max_examples=20, deadline=None)

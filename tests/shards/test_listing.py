@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from shards.audio import AudioPlace
 from shards.pack import listing as rooms
-from shards.pack.keys import key_of, piece_name
+from shards.pack.keys import key_of, piece_key, piece_name
 from shards.pack.layout import Layout
 from shards.pack.listing import Listing, write_listing
 from shards.sources.source import Recording, Reject
@@ -113,4 +113,7 @@ def test_keys_stay_readable() -> None:
     assert key_of("speaker/clip 01_名前") == "speaker/clip 01_名前"
     assert key_of("../a.b.wav") == "%2E%2E/a%2Eb%2Ewav"
     assert key_of("/a") == "%2F/a"
-    assert piece_name("talk", 61.2345) == "talk_000061234"
+    assert piece_name("talk", 61.2345) == "talk@000061234"
+    assert piece_key("a.b", piece_name("a.b", 61.2345)) == "a%2Eb@000061234"
+    assert key_of("talk@000061234") == "talk%40000061234"
+    assert key_of("me@home") == "me@home"

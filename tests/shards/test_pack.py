@@ -19,7 +19,7 @@ import xxhash
 from shards.demo import speak_corpus
 from shards.errors import UserError
 from shards.index import Index
-from shards.pack import layout, listing
+from shards.pack import blocks, layout, listing
 from shards.pack.config import (
     AudioConfig,
     CutConfig,
@@ -228,6 +228,63 @@ def test_other_settings_in_the_same_folder_are_refused(spoken: tuple[Path, Path]
         packed(spoken[0], spoken[1], other)
 
 
+def test_chunks_of_other_settings_are_not_used(
+    voices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(blocks, "_write", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        packed(voices, tmp_path, PackConfig(audio=AudioConfig(sample_rate=4000)))
+    monkeypatch.undo()
+    assert list((tmp_path / ".pack").glob("chunk-*.json"))
+    with pytest.raises(UserError, match=r"audio\.sample_rate was 4000 and is now None"):
+        packed(voices, tmp_path, PackConfig())
+    # A job that began before any chunk was there cannot know: its chunks are told apart.
+    (tmp_path / "pack.json").unlink()
+    packed(voices, tmp_path, PackConfig())
+    packed(voices, tmp_path.parent / "fresh", PackConfig())
+    assert tree_bytes(tmp_path) == tree_bytes(tmp_path.parent / "fresh")
+
+
+def test_a_refused_command_does_not_touch_a_job_that_runs(voices: Path, tmp_path: Path) -> None:
+    pack(voices, tmp_path / "out", PackConfig(shard_hours=0.001), part=Part(1, 2), workers=0)
+    write_wave(tmp_path / "other" / "a.wav", 1)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
+    with pytest.raises(UserError, match="source was corpus and is now other"):
+        packed(tmp_path / "other", tmp_path / "out", PackConfig(shard_hours=0.001))
+    after = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
+    work = tmp_path / "out" / ".pack"
+    assert {p: t for p, t in after.items() if p != work} == {
+        p: t for p, t in before.items() if p != work
+    }
+
+
+def test_parts_with_other_codebooks_are_not_merged(
+    spoken: tuple[Path, Path], tmp_path: Path
+) -> None:
+    config = SPOKEN.model_copy(update={"shard_hours": 0.002})
+    for number in (1, 2):
+        pack(spoken[0], tmp_path / str(number), config, part=Part(number, 2), workers=0)
+    (tmp_path / "2" / "units_mfcc.npz").write_bytes(b"another")
+    with pytest.raises(UserError, match="another codebook than"):
+        merge(tmp_path / "1", [tmp_path / "2"])
+    assert list((tmp_path / "2").glob("*.tar"))
+
+
+def test_a_receipt_that_is_not_whole_is_made_again(
+    many_blocks: tuple[PackConfig, Path], voices: Path, tmp_path: Path
+) -> None:
+    config, whole = many_blocks
+    packed(voices, tmp_path, config)
+    first, second, *_ = sorted((tmp_path / ".pack").glob("block-*.json"))
+    first.write_bytes(b"")
+    second.with_suffix(".arrow").unlink()
+    packed(voices, tmp_path, config)
+    assert tree_bytes(tmp_path) == tree_bytes(whole)
+
+
 def test_a_corpus_that_has_changed_is_refused(voices: Path, tmp_path: Path) -> None:
     corpus = tmp_path / "corpus"
     write_wave(corpus / "a.wav", 1)
@@ -336,9 +393,23 @@ def test_a_long_recording_is_cut_and_its_pieces_say_where_they_were(tmp_path: Pa
     assert len(facts) > 3
     for fact in facts:
         assert fact["recording"] == "ann/talk" and fact["speaker"] == "ann"
-        assert fact["name"] == f"ann/talk_{round(fact['start'] * 1000):09d}"
+        assert fact["name"] == f"ann/talk@{round(fact['start'] * 1000):09d}"
         assert fact["seconds"] <= 12
     assert sum(fact["seconds"] for fact in facts) > 40
+
+
+def test_a_piece_and_a_file_of_its_name_are_two_clips(tmp_path: Path) -> None:
+    write_wave(tmp_path / "c" / "talk.wav", 9)
+    write_wave(tmp_path / "c" / "talk@000000000.wav", 2, 1)
+    write_wave(tmp_path / "c" / "__meta__" / "a.wav", 2, 2)
+    report = packed(tmp_path / "c", tmp_path / "out", PackConfig(cut=CutConfig(max_seconds=5)))
+    index = Index.open(tmp_path / "out")
+    keys = [index.key(row) for row in range(len(index))]
+    assert len(set(keys)) == report.clips >= 4
+    assert {"talk@000000000", "talk%40000000000", "%5F_meta__/a"} <= set(keys)
+    shards = sorted(str(path) for path in (tmp_path / "out").glob("*.tar"))
+    read = [clip["__key__"] for clip in webdataset.WebDataset(shards, shardshuffle=False)]
+    assert sorted(read) == sorted(keys)
 
 
 def test_a_long_recording_with_one_text_is_rejected_where_the_text_is_needed(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import errno
 import io
 import re
 from collections.abc import Iterator
@@ -27,14 +26,6 @@ MOST_SECONDS = 360_000.0
 _BLOCK_SECONDS = 60
 _BLOCK_VALUES = 1 << 25
 """Decoded at once, however many channels there are: 128 MiB."""
-_OUTAGES = {
-    errno.EIO,
-    errno.EMFILE,
-    errno.ENFILE,
-    errno.ENOTCONN,
-    errno.ESTALE,
-    errno.ETIMEDOUT,
-}
 _OUTAGES = {
     errno.EIO,
     errno.EMFILE,
@@ -91,20 +82,6 @@ def read_bytes(place: AudioPlace) -> bytes:
     with place.path.open("rb") as file:
         file.seek(place.offset)
         return file.read(-1 if place.size is None else place.size)
-
-
-def outage(place: AudioPlace) -> str:
-    """What keeps a file from being read that is the disk's or the network's fault; else "".
-
-    libsndfile does not tell what the system said, so this asks again.
-    """
-    try:
-        with place.path.open("rb") as file:
-            file.seek(place.offset)
-            file.read(1)
-    except OSError as error:
-        return f"{place.path}: {error.strerror}" if error.errno in _OUTAGES else ""
-    return ""
 
 
 def outage(place: AudioPlace) -> str:

@@ -63,9 +63,9 @@ def write_dataset(
     writer = _index_writer(out, blocks, speakers)
     largest: dict[str, int] = {}
     with rejects_writer(out) as rejects:
-        for number, block in enumerate(blocks):
+        for number, (block, again) in enumerate(zip(blocks, repeats.rejects(), strict=True)):
             table, shards = _staying(block, repeats.kept(number))
-            lost = [*block.rejects, *repeats.rejects(number)]
+            lost = [*block.rejects, *again]
             rejects.add(lost)
             report.rejects.update(reject.reason for reject in lost)
             writer.add(_with_split(table, speakers), shards)

@@ -101,7 +101,8 @@ def _read(folder: Path, tar: _Tar) -> None:
         table = table.append_column(name, pa.array(values, type=pa.uint64()))
     largest = largest_values(scanned.rows)
     shards = [scanned.shard] if scanned.rows else []
-    BlockDone.write(folder / WORK_FOLDER, tar.receipt, table, shards, scanned.rejects, largest)
+    receipt = BlockDone(folder / WORK_FOLDER, tar.receipt)
+    receipt.write(table, shards, scanned.rejects, largest)
 
 
 def _scanned(folder: Path, tar: _Tar) -> ScannedShard:
@@ -114,10 +115,8 @@ def _scanned(folder: Path, tar: _Tar) -> ScannedShard:
 
 
 def _refused(folder: Path, tar: _Tar, reason: str) -> ScannedShard:
-    file = printable(str(folder / tar.name))
-    return ScannedShard(
-        [], [Reject(printable(tar.name), reason, "", file)], ShardFacts("", 0, 0, 0)
-    )
+    name, file = printable(tar.name), printable(str(folder / tar.name))
+    return ScannedShard([], [Reject(name, reason, "", file)], ShardFacts(name, 0, 0, 0))
 
 
 def _sounds(rows: Sequence[ClipRow]) -> Iterator[int]:

@@ -49,8 +49,11 @@ def prepare(recipe: Recipe, recording: Recording) -> Iterator[Prepared | Reject]
     file = str(place.path) if place else ""
     try:
         carried = recipe.source.members(recording)
-        for take in takes(recipe, recording, carried):
-            yield _prepared_or_not(recipe, recording, take, carried, file)
+        # A text beside the audio has no place in time: it does not keep a recording from being cut.
+        bound = {name: member for name, member in carried.items() if name != "txt"}
+        for take in takes(recipe, recording, bound):
+            own = carried if take.name == recording.name else bound
+            yield _prepared_or_not(recipe, recording, take, own, file)
     except (RefusedError, UnusableError) as refused:
         yield Reject(recording.name, refused.reason, refused.figure, file)
     except ValueError as error:
@@ -122,7 +125,7 @@ def _clip(
 def _refuse_missing(recipe: Recipe, clip: Clip, carried: Members) -> None:
     if recipe.needs_text and not clip.text:
         raise RefusedError("no text")
-    if clip.audio is None and (recipe.needs_audio or not carried):
+    if clip.audio is None and (recipe.needs_audio or not carried.keys() - {"txt"}):
         raise RefusedError("no audio")
 
 

@@ -16,6 +16,8 @@ from shards.sources.source import Reject
 
 SAME_SOUND = "the same audio as another clip"
 NEARLY_SAME = "the same words, speaker and length as another clip"
+LOOKED_UP = 100_000
+"""Keys held at a time, about."""
 
 
 @dataclass(frozen=True)
@@ -38,22 +40,28 @@ class Repeats:
         kept[self.places[self._range(block)] - self.starts[block]] = False
         return kept
 
-    def rejects(self, block: int) -> list[Reject]:
-        """A block's rows that do not stay; the figure is the key of the clip that does instead."""
-        own = self._range(block)
-        if own.start == own.stop:
+    def rejects(self) -> Iterator[list[Reject]]:
+        """Block by block the rows that do not stay; the figure is the key of what stays instead."""
+        counts = np.diff(np.searchsorted(self.places, self.starts))
+        # A key may lie in any block: many are looked up together, so that few are opened often.
+        together = (np.cumsum(counts) - counts) // LOOKED_UP
+        for group in np.unique(together):
+            blocks = np.flatnonzero(together == group)
+            ranges = [self._range(int(block)) for block in blocks]
+            keys = self._keys(self.firsts[ranges[0].start : ranges[-1].stop])
+            for block, own in zip(blocks, ranges, strict=True):
+                named = keys[own.start - ranges[0].start : own.stop - ranges[0].start]
+                yield self._rejects(int(block), own, named)
+
+    def _rejects(self, block: int, own: slice, keys: Sequence[str]) -> list[Reject]:
+        if not keys:
             return []
         table = self.blocks[block].table
-        named = [name for name in (NAME, "key", FILE, "shard") if name in table.column_names]
-        left_out = table.select(named).take(self.places[own] - self.starts[block])
+        columns = [name for name in (NAME, "key", FILE, "shard") if name in table.column_names]
+        left_out = table.select(columns).take(self.places[own] - self.starts[block])
         reasons = [NEARLY_SAME if nearly else SAME_SOUND for nearly in self.nearly[own]]
-        facts = (
-            _texts(left_out, NAME, "key"),
-            reasons,
-            self._keys(self.firsts[own]),
-            _texts(left_out, FILE, "shard"),
-        )
-        return [Reject(*one) for one in zip(*facts, strict=True)]
+        names, files = _texts(left_out, NAME, "key"), _texts(left_out, FILE, "shard")
+        return [Reject(*facts) for facts in zip(names, reasons, keys, files, strict=True)]
 
     def _range(self, block: int) -> slice:
         first, last = np.searchsorted(self.places, self.starts[block : block + 2])
@@ -62,11 +70,14 @@ class Repeats:
     def _keys(self, places: Places) -> list[str]:
         """The keys of clips; each block among them is opened once."""
         keys = [""] * len(places)
-        block_of = np.searchsorted(self.starts, places, side="right") - 1
-        for block in np.unique(block_of):
+        order = np.argsort(places)
+        bounds = np.searchsorted(places[order], self.starts)
+        for block in np.flatnonzero(np.diff(bounds)):
+            own = order[bounds[block] : bounds[block + 1]]
             column = self.blocks[int(block)].table.column("key")
-            for position in np.flatnonzero(block_of == block):
-                keys[position] = column[int(places[position] - self.starts[block])].as_py()
+            found = column.take(pa.array(places[own] - self.starts[block])).to_pylist()
+            for position, key in zip(own, found, strict=True):
+                keys[position] = key
         return keys
 
 

@@ -114,22 +114,19 @@ def _stop_at_outage(recipe: Recipe, place: AudioPlace) -> None:
 def span(recording: Recording, file: soundfile.SoundFile) -> tuple[int, int]:
     """Where a recording begins in its file, and how many frames it has there.
 
-    RefusedError where the file ends before it, or has a header that cannot be true.
+    RefusedError where the file ends before it begins, or has a header that cannot be true.
     """
     rate, total = file.samplerate, file.frames
     _refuse_odd(rate, total / rate)
     begin = min(round(min(recording.start, total / rate) * rate), total)
-    left = (total - begin) / rate
     if begin == total and recording.start > 0:
         raise _early(f"{total / rate:.2f} s, to be read from {recording.start:.2f} s on")
-    seconds = recording.seconds
-    if seconds is None:
-        seconds = (promised(file) - begin) / rate
-    if seconds - left > ROUNDED_SECONDS:
-        raise _early(f"{left:.2f} s of {seconds:.2f} s")
-    if recording.seconds is None or (begin == 0 and left - seconds <= ROUNDED_SECONDS):
-        return begin, total - begin
-    return begin, min(round(seconds * rate), total - begin)
+    left = total - begin
+    if recording.seconds is None:
+        return begin, left
+    frames = round(min(recording.seconds, left / rate) * rate)
+    whole = begin == 0 and left - frames <= ROUNDED_SECONDS * rate
+    return begin, left if whole else min(frames, left)
 
 
 def _refuse_odd(rate: int, seconds: float) -> None:
@@ -151,7 +148,7 @@ class _Sound:
     ) -> None:
         self.file, self.rate = file, file.samplerate
         self.begin, self.frames = span(recording, file)
-        self._recipe, self._place = recipe, place
+        self._recipe, self._recording, self._place = recipe, recording, place
         self._decoded = 0
 
     def blocks(self) -> Iterator[npt.NDArray[np.float32]]:
@@ -162,16 +159,16 @@ class _Sound:
                 yield block
 
     def refuse_early_end(self) -> None:
-        """RefusedError if less was decoded than the header told."""
-        if self.frames - self._decoded <= ROUNDED_SECONDS * self.rate:
+        """RefusedError if less was decoded than the corpus or else the file's header tells."""
+        told, decoded = self._recording.seconds, self._decoded / self.rate
+        wanted = (promised(self.file) - self.begin) / self.rate if told is None else told
+        if wanted - decoded <= ROUNDED_SECONDS:
             return
         _stop_at_outage(self._recipe, self._place)
         with reading(self._recipe, self._place):
-            if estimated(self.file, self._place):
+            if told is None and estimated(self.file, self._place):
                 return
-        raise _early(
-            f"decoded {self._decoded / self.rate:.2f} s of {self.frames / self.rate:.2f} s"
-        )
+        raise _early(f"decoded {decoded:.2f} s of {wanted:.2f} s")
 
 
 def _whole(recording: Recording, sound: _Sound) -> Take:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from shards.index import ClipRow, Index, ShardFacts
 from shards.index_writer import rows_table
+from shards.pack import repeats
 from shards.pack.config import DuplicatesConfig, PackConfig
 from shards.pack.finish import PackReport, write_dataset
 from shards.pack.receipt import FILE, NAME, SOUND, WORDS, BlockDone
@@ -76,12 +77,20 @@ def keys(out: Path) -> list[str]:
 NEAR = {"near": "reject"}
 
 
-def test_near_duplicates_do_not_chain(tmp_path: Path) -> None:
+@pytest.mark.parametrize("together", [1, 9, 1000])
+def test_near_duplicates_do_not_chain(
+    together: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repeats, "LOOKED_UP", together)
     steps = [Told(n + 1, 7, 2 + 0.02 * n) for n in range(30)]
     blocks = [block(tmp_path, n, steps[n * 10 : n * 10 + 10]) for n in range(3)]
     report = written(tmp_path, blocks, duplicates=NEAR)
     assert report.clips == 10 and report.rejects.total() == 23
-    assert {lost[2] for lost in duplicates(tmp_path)} == set(keys(tmp_path))
+    lost = duplicates(tmp_path)
+    assert {stays for _, _, stays, _ in lost} == set(keys(tmp_path))
+    assert [(name, stays) for name, _, stays, _ in lost[6:9]] == [
+        ("1/0", "0/9"), ("1/1", "0/9"), ("1/3", "1/2"),
+    ]  # fmt: skip
     assert keys(tmp_path)[:4] == ["0/0", "0/3", "0/6", "0/9"]
 
 

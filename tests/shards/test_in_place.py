@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import gzip
 import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +103,50 @@ def test_what_cannot_be_used_of_a_tar_is_in_the_rejects(foreign: Path) -> None:
     assert len(index) == 12  # the torn tar's clips are those of another, byte for byte
 
 
+def test_a_tar_that_cannot_be_read_keeps_no_other_from_it(foreign: Path) -> None:
+    whole = (foreign / "a.tar").read_bytes()
+    (foreign / "x.tar.gz").write_bytes(gzip.compress(whole))
+    (foreign / "x.tar").write_bytes(gzip.compress(whole))
+    (foreign / "y.tar").symlink_to(foreign / "nowhere")
+    (foreign / os.fsdecode(b"\xff.tar")).write_bytes(whole)
+    (foreign / "folder.tar").mkdir()
+    emilia(foreign / "folder.tar" / "c.TAR", 12, 2)
+    index = index_here(foreign)
+    assert len(index) == 14
+    assert "folder.tar/c.TAR" in {index.shard(row) for row in range(14)}
+    rejects = pyarrow.parquet.read_table(foreign / "rejects.parquet").to_pylist()
+    assert sorted((reject["name"], reject["reason"], reject["file"]) for reject in rejects) == [
+        (r"\xff.tar", "a name that is not UTF-8", rf"{foreign}/\xff.tar"),
+        ("x.tar", "a compressed tar; unpack it to a plain .tar", f"{foreign}/x.tar"),
+        ("x.tar.gz", "a compressed tar; unpack it to a plain .tar", f"{foreign}/x.tar.gz"),
+        ("y.tar", "a link to a tar that is not there", f"{foreign}/y.tar"),
+    ]
+    (foreign / "nowhere").write_bytes(emilia(foreign / ".c" / "c.tar", 20, 1).read_bytes())
+    assert len(index_here(foreign)) == 15
+
+
+def test_facts_may_be_called_like_what_packing_keeps_for_itself(foreign: Path) -> None:
+    with webdataset.TarWriter(str(foreign / "c.tar"), mtime=0) as tar:
+        facts = json.dumps({"words": 5, "sound": 6}).encode()
+        tar.write({"__key__": "c", "mp3": mp3(1, 50), "json": facts})
+    index = index_here(foreign)
+    assert len(index) == 13 and {"words", "sound"} <= set(index.figures)
+
+
+def test_the_same_audio_twice_stays_once_in_any_format(foreign: Path) -> None:
+    file = io.BytesIO()
+    soundfile.write(file, wave(1, 9, 8000), 8000, format="AIFF")
+    with webdataset.TarWriter(str(foreign / "c.tar"), mtime=0) as tar:
+        for key in "pq":
+            tar.write({"__key__": key, "16k.aiff": file.getvalue(), "lab": key.encode()})
+    assert len(index_here(foreign)) == 13
+
+
+def test_shards_that_were_packed_below_are_not_indexed(foreign: Path) -> None:
+    packed(foreign, foreign / "out", CONFIG, kind="webdataset")
+    assert len(index_here(foreign)) == 12
+
+
 def test_a_folder_without_tars_or_packed_here_is_refused(foreign: Path, tmp_path: Path) -> None:
     (tmp_path / "nothing").mkdir()
     with pytest.raises(UserError, match=r"holds no \.tar files"):
@@ -125,6 +171,29 @@ def test_repacking_sorts_clips_and_keeps_their_files(foreign: Path, tmp_path: Pa
         assert facts["dnsmos"] >= 3 and facts["snr_db"] > 0
     index = Index.open(tmp_path / "out")
     assert {"dnsmos", "snr_db"} <= set(index.figures)
+
+
+def test_repacking_keeps_all_that_is_known_of_a_clip(tmp_path: Path) -> None:
+    facts = {
+        "id": 9007199254740993,
+        "words": [{"word": "Number", "start": 0.1, "end": 0.4}],
+        "meta": {"license": None},
+        "gain": 0.123456789,
+        "text": "Number one.",
+        "speaker": "ann",
+    }
+    sample = {"__key__": "a", "mp3": mp3(1, 50), "txt": b" number one\n"}
+    once, out, twice = tmp_path / "tars", tmp_path / "tars" / "out", tmp_path / "twice"
+    once.mkdir()
+    with webdataset.TarWriter(str(once / "a.tar"), mtime=0) as tar:
+        tar.write({**sample, "json": json.dumps(facts).encode()})
+    for source, target in ((once, out), (once, out), (out, twice)):
+        packed(source, target, CONFIG, kind="webdataset")
+        (clip,) = clips(target).values()
+        assert (clip["txt"], clip["mp3"]) == (sample["txt"], sample["mp3"])
+        again = json.loads(clip["json"])
+        assert {name: again[name] for name in facts} == facts
+        assert type(again["id"]) is int
 
 
 def test_our_own_shards_are_repacked_under_the_same_names(tmp_path: Path) -> None:

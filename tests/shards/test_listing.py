@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shards.audio import AudioPlace
 from shards.pack import listing as rooms
 from shards.pack.keys import key_of, piece_key, piece_name
-from shards.pack.layout import Layout
+from shards.pack.layout import CHUNK_ROWS, Layout
 from shards.pack.listing import Listing, write_listing
 from shards.sources.source import Recording, Reject
 
@@ -89,6 +92,58 @@ def test_blocks_are_fair_samples_of_a_sorted_corpus(tmp_path: Path) -> None:
         rows = [row for chunk in layout.chunks(block) for row in layout.rows(chunk)]
         assert len(rows) == 200
         assert Counter(row // 250 for row in rows) == {0: 50, 1: 50, 2: 50, 3: 50}
+
+
+def blocks_of(folder: Path, lengths: list[float], block_seconds: float) -> int:
+    listed = [Recording(f"clip{n}", seconds=seconds) for n, seconds in enumerate(lengths)]
+    write_listing(folder, listed, "")
+    return Layout.of(Listing(folder), block_seconds).blocks
+
+
+@pytest.mark.parametrize("wrong", [1e5, 2e9, 1e30])
+def test_a_length_that_is_wrong_does_not_tear_the_blocks(tmp_path: Path, wrong: float) -> None:
+    right = blocks_of(tmp_path, [5.0] * 200, 100.0)
+    assert right == 10
+    assert blocks_of(tmp_path, [*[5.0] * 100, wrong, *[5.0] * 99], 100.0) - right in (0, 1)
+
+
+def test_a_header_that_is_damaged_does_not_tear_the_blocks(tmp_path: Path) -> None:
+    for number in range(60):
+        soundfile.write(tmp_path / f"{number:02d}.flac", np.zeros(8000), 8000)
+    damaged = bytearray((tmp_path / "30.flac").read_bytes())
+    damaged[22:26] = b"\x7f\xff\xff\xff"
+    (tmp_path / "30.flac").write_bytes(damaged)
+    assert soundfile.info(tmp_path / "30.flac").duration > 1e5
+    found = [Recording(path.name, AudioPlace(path)) for path in sorted(tmp_path.glob("*.flac"))]
+    write_listing(tmp_path, found, "")
+    assert Layout.of(Listing(tmp_path), 20.0).blocks in (3, 4)
+
+
+@pytest.mark.parametrize("lengths", [[2e9], [1e308] * 300, [5e-324] * 300])
+def test_lengths_that_cannot_be_make_a_layout_all_the_same(
+    tmp_path: Path, lengths: list[float]
+) -> None:
+    assert 1 <= blocks_of(tmp_path, lengths, 1000.0) <= len(lengths)
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        pytest.param(lambda n: Recording(f"{n}", AudioPlace(Path(f"/gone/{n}"))), id="unreadable"),
+        pytest.param(lambda n: Reject(f"{n}", "bad"), id="rejects"),
+        pytest.param(lambda n: Recording(f"{n}", seconds=0.01), id="short"),
+    ],
+)
+def test_no_chunk_has_too_many_rows(
+    tmp_path: Path, listed: Callable[[int], Recording | Reject]
+) -> None:
+    write_listing(tmp_path, map(listed, range(9000)), "")
+    layout = Layout.of(Listing(tmp_path), 36000.0)
+    chunks = [chunk for block in range(layout.blocks) for chunk in layout.chunks(block)]
+    rows = [len(list(layout.rows(chunk))) for chunk in chunks]
+    assert sum(rows) == 9000
+    assert max(rows) < CHUNK_ROWS + rooms.GROUP_ROWS
+    assert all(chunk.seconds > 0 for chunk in chunks)
 
 
 def test_the_fingerprint_is_of_what_is_listed_and_not_of_where_it_lies(tmp_path: Path) -> None:

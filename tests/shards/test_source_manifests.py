@@ -23,6 +23,7 @@ from shards.sources.source import Recording, Reject, Source
 from shards.sources.webdataset import WebDatasetTars
 
 KINDS = (NemoManifest, LhotseCuts, WebDatasetTars)
+DEEP = "JSON that is nested too deep"
 SURROGATE = '{"audio_filepath": "s.wav", "text": "\\ud83d"}'
 
 
@@ -73,7 +74,7 @@ def test_a_nemo_line_is_a_stretch_of_the_file_it_names(tmp_path: Path, name: str
     assert (clip.start, clip.seconds) == (1.25, 3.5)
     assert (clip.text, clip.speaker, clip.language) == ("grüß\tGott\0", "1089", "de")
     assert clip.figures == {"snr": 21.5}
-    assert clip.facts == {"domain": "radio"}
+    assert clip.facts == {"lang": "de", "snr": 21.5, "domain": "radio"}
 
 
 def test_a_nemo_line_needs_no_more_than_a_path(tmp_path: Path) -> None:
@@ -106,6 +107,7 @@ def test_nemo_names_tell_formats_folders_and_offsets_apart(tmp_path: Path) -> No
         ("{", "not JSON"),
         ("[" * 100_000, "not JSON"),
         ("[1, 2]", "JSON that is no object"),
+        ('{"audio_filepath": "a.wav", "x": ' + "[" * 200 + "]" * 200 + "}", DEEP),
         (SURROGATE, "JSON with half a surrogate pair"),
         ({"text": "no audio"}, "audio_filepath is not a path"),
         ({"audio_filepath": ["a.wav", "b.wav"]}, "audio_filepath is not a path"),
@@ -143,12 +145,23 @@ def test_only_finite_numbers_with_usable_names_become_figures(tmp_path: Path) ->
         "nan": float("nan"),
         "huge": 10**400,
         "beyond_float32": 1e39,
-        "words": ["a"],
+        "_private": 5,
+        "x" * 65: 1,
+        "words": [{"word": "a", "start": 0.1}],
         "nothing": None,
+        "id": 2**53 + 1,
     }
     (clip,), _ = nemo(tmp_path / "m.json", fields)
-    assert clip.figures == {"snr": 20.0, "größe": 1.5}
-    assert clip.facts == {"word count": 7, "class": 3, "size": 99, "clean": True}
+    assert clip.figures == {"snr": 20.0, "größe": 1.5, "id": 2.0**53}
+    written = {name: value for name, value in fields.items() if name != "audio_filepath"}
+    assert json.dumps(dict(clip.facts)) == json.dumps(written)  # integers are integers still
+
+
+def test_no_clip_has_more_figures_than_an_index_can_have_columns(tmp_path: Path) -> None:
+    fields = {f"f{number}": number for number in range(500)}
+    (clip,), _ = nemo(tmp_path / "m.json", {"audio_filepath": "a.wav", **fields})
+    assert clip.figures == {f"f{number}": number for number in range(64)}
+    assert clip.facts == fields
 
 
 def test_a_damaged_or_foreign_manifest_is_one_sentence(tmp_path: Path) -> None:
@@ -204,13 +217,21 @@ def test_a_cut_with_one_supervision_is_a_recording_of_the_whole_cut(
     tmp_path: Path, kind: str | None
 ) -> None:
     said = supervision("s-1", 0.5, 1, text="hello", speaker="ann", language="en", gender="F")
+    said |= {"alignment": {"word": [["hello", 0, 1.5, 1]]}, "custom": {"id": 7}}
     line = cut(type=kind, supervisions=[said], custom={"snr": 12.5, "domain": "news"})
     (clip,), rejects = lhotse(tmp_path / "cuts.jsonl.gz", line)
     assert not rejects
     assert (clip.name, clip.start, clip.seconds) == ("cut-1", 2.0, 5.0)
     assert (clip.text, clip.speaker, clip.language) == ("hello", "ann", "en")
-    assert clip.figures == {"snr": 12.5}
-    assert clip.facts == {"recording": "rec-1", "domain": "news", "gender": "F"}
+    assert clip.figures == {"snr": 12.5, "id": 7}
+    assert clip.facts == {
+        "recording": "rec-1",
+        "snr": 12.5,
+        "domain": "news",
+        "gender": "F",
+        "alignment": {"word": [["hello", 0, 1.5, 1]]},
+        "id": 7,
+    }
     assert clip.audio is not None and clip.audio.path == tmp_path / "audio" / "rec-1.flac"
 
 
@@ -332,6 +353,15 @@ def tar(path: Path, *clips: Mapping[str, Any]) -> Path:
     return path
 
 
+def loose_tar(path: Path, files: Mapping[str, bytes]) -> None:
+    """A tar with files that WebDataset would not write."""
+    with tarfile.open(path, "w") as file:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            file.addfile(info, BytesIO(data))
+
+
 def tars(path: Path) -> tuple[list[Recording], list[Reject]]:
     return listed(WebDatasetTars(path, PackConfig()))
 
@@ -346,6 +376,8 @@ def test_clips_of_emilia_keep_what_is_known_of_them(tmp_path: Path) -> None:
         "language": "en",
         "dnsmos": 3.3,
         "phone_count": 21,
+        "words": [{"word": "So,", "start": 0.1}],
+        "size": 9007199254740993,
     }
     data = sound()
     path = tar(tmp_path / "EN-B000000.tar", {"__key__": facts["id"], "json": facts, "mp3": data})
@@ -355,7 +387,8 @@ def test_clips_of_emilia_keep_what_is_known_of_them(tmp_path: Path) -> None:
     assert (clip.seconds, clip.speaker, clip.language) == (0.5, facts["speaker"], "en")
     assert clip.text == facts["text"]
     assert clip.figures == {"dnsmos": 3.3, "phone_count": 21.0}
-    assert clip.facts == {"id": facts["id"], "wav": facts["wav"]}
+    written = {"text", "speaker", "language"}
+    assert clip.facts == {name: value for name, value in facts.items() if name not in written}
     assert clip.audio is not None and read_bytes(clip.audio) == data
 
 
@@ -367,9 +400,44 @@ def test_other_members_are_carried_as_arrays_and_bytes(tmp_path: Path) -> None:
     assert (found.text, found.seconds) == ("hi", None)
     json.dumps(found.handle)
     members = source.members(found)
-    assert set(members) == {"tokens.npy", "lab"}
+    assert set(members) == {"tokens.npy", "lab", "txt"}
+    assert members["txt"] == b"hi\n"
     np.testing.assert_array_equal(members["tokens.npy"], tokens)
     assert members["lab"] == b"sil a"
+
+
+def test_the_text_of_the_json_goes_before_that_of_the_txt_and_both_stay(tmp_path: Path) -> None:
+    clip = {"__key__": "a", "flac": sound(), "json": {"text": "Written."}, "txt": "said"}
+    blank = {**clip, "__key__": "b", "json": {"text": " "}}
+    source = WebDatasetTars(tar(tmp_path / "a.tar", clip, blank), PackConfig())
+    clips, _ = listed(source)
+    assert [clip.text for clip in clips] == ["Written.", "said"]
+    assert [source.members(clip) for clip in clips] == [{"txt": b"said"}] * 2
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("_x.npy", "a file with an extension that begins with _"),
+        ("_url", "a file with an extension that begins with _"),
+        ("members.npy", "an array with a name that no column can have"),
+    ],
+)
+def test_a_clip_with_a_file_that_no_shard_can_have_is_a_reject(
+    tmp_path: Path, name: str, reason: str
+) -> None:
+    loose_tar(tmp_path / "a.tar", {"a.flac": sound(), f"a.{name}": b"", "b.flac": sound()})
+    (clip,), (reject,) = tars(tmp_path / "a.tar")
+    assert clip.name == "b"
+    assert (reject.name, reject.reason, reject.figure) == ("a", reason, name)
+
+
+def test_an_array_without_axes_is_a_value_error(tmp_path: Path) -> None:
+    clip = {"__key__": "a", "flac": sound(), "x.npy": np.array(3.0)}
+    source = WebDatasetTars(tar(tmp_path / "a.tar", clip), PackConfig())
+    (found,), _ = listed(source)
+    with pytest.raises(ValueError, match="an array without axes"):
+        source.members(found)
 
 
 def test_a_clip_without_other_members_carries_nothing(tmp_path: Path) -> None:
@@ -382,11 +450,7 @@ def test_a_clip_without_other_members_carries_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("broken", [b"", b"\x93NUMPY\x01\x00", b"PK\x03\x04zip", b"\x80\x04pickle"])
 def test_a_broken_array_is_a_value_error(tmp_path: Path, broken: bytes) -> None:
-    with tarfile.open(tmp_path / "a.tar", "w") as file:
-        for name, data in (("a.flac", sound()), ("a.x.npy", broken)):
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            file.addfile(info, BytesIO(data))
+    loose_tar(tmp_path / "a.tar", {"a.flac": sound(), "a.x.npy": broken})
     source = WebDatasetTars(tmp_path / "a.tar", PackConfig())
     (found,), _ = listed(source)
     with pytest.raises(ValueError, match="an array that cannot be read"):
@@ -423,6 +487,16 @@ def test_clips_of_our_own_shards_keep_their_names(tmp_path: Path) -> None:
     clips, _ = tars(tmp_path)
     assert [clip.name for clip in clips] == ["dir/a.0%", "dir/a.1%"]
     assert clips[0].facts == {"source": "corpus"}
+
+
+def test_what_was_packed_into_a_folder_below_is_not_packed_again(tmp_path: Path) -> None:
+    tar(tmp_path / "a.tar", {"__key__": "a", "flac": sound()})
+    tar(tmp_path / "deep" / "out" / "shard-000000-00.tar", {"__key__": "a", "flac": sound()})
+    (tmp_path / "deep" / "out" / "pack.json").touch()
+    clips, _ = tars(tmp_path)
+    assert [clip.name for clip in clips] == ["a"]
+    clips, _ = tars(tmp_path / "deep" / "out")
+    assert [clip.name for clip in clips] == ["a"]
 
 
 def test_foreign_tars_that_were_indexed_in_place_do_not_lose_clips_of_one_key(
@@ -466,6 +540,7 @@ def test_a_torn_or_missing_tar_does_not_keep_others_from_being_read(tmp_path: Pa
     (tmp_path / "gone.tar").symlink_to(tmp_path / "nowhere.tar")
     (tmp_path / "empty.tar").touch()
     (tmp_path / "packed.tar.gz").write_bytes(gzip.compress(b""))
+    (tmp_path / "zipped.TAR").write_bytes(gzip.compress(b""))
     clips, rejects = tars(tmp_path)
     assert [clip.name for clip in clips if clip.name.startswith("b/")] == [f"b/{k}" for k in names]
     assert [clip.name for clip in clips if clip.name.startswith("a/")] == [
@@ -477,6 +552,7 @@ def test_a_torn_or_missing_tar_does_not_keep_others_from_being_read(tmp_path: Pa
         ("empty.tar", "a torn tar; its end is lost"),
         ("gone.tar", "a link to a tar that is not there"),
         ("packed.tar.gz", "a compressed tar; unpack it to a plain .tar"),
+        ("zipped.TAR", "a compressed tar; unpack it to a plain .tar"),
     ]
 
 

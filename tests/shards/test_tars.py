@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -130,7 +131,7 @@ def test_audio_json_and_text_are_told_from_the_rest() -> None:
     (clip,), _ = found(tar_bytes([(name, b"") for name in names]))
     assert clip.audio is not None and clip.audio.extension == "flac"
     assert clip.json is not None and clip.txt is not None
-    assert [m.extension for m in clip.carried] == ["16k.wav", "words.json", "x.npy", "cls"]
+    assert [m.extension for m in clip.carried] == ["16k.wav", "words.json", "txt", "x.npy", "cls"]
     (clip,), _ = found(tar_bytes([(name, b"") for name in names if name != "a.FLAC"]))
     assert clip.audio is not None and clip.audio.extension == "16k.wav"
 
@@ -279,6 +280,10 @@ def test_a_source_that_clips_name_themselves_is_kept(tmp_path: Path) -> None:
     assert (scanned.rows[0].source, scanned.rows[0].seconds) == ("radio", 1.0)
 
 
+NO_COLUMN = "an array with a name that no column can have"
+DEEP = b'{"x": ' + b"[" * 100 + b"]" * 100 + b"}"
+
+
 @pytest.mark.parametrize(
     ("files", "reason"),
     [
@@ -292,10 +297,11 @@ def test_a_source_that_clips_name_themselves_is_kept(tmp_path: Path) -> None:
         ([("a.wav", sound()), ("a.x.npy", b"")], "an array that cannot be read"),
         ([("a.wav", sound()), ("a.x.npy", npy([1])[:-1])], "an array that cannot be read"),
         ([("a.wav", sound()), ("a.x.npy", npy(1))], "an array without axes"),
-        (
-            [("a.wav", sound()), ("a.seconds.npy", npy([1]))],
-            "an array with the name of another column",
-        ),
+        ([("a.wav", sound()), ("a.seconds.npy", npy([1]))], NO_COLUMN),
+        ([("a.wav", sound()), ("a._x.npy", npy([1]))], NO_COLUMN),
+        ([("a.wav", sound()), ("a.#sound.npy", npy([1]))], NO_COLUMN),
+        ([("a.wav", sound()), (f"a.{'é' * 33}.npy", npy([1]))], NO_COLUMN),
+        ([("a.wav", sound()), ("a.json", DEEP)], "JSON that is nested too deep"),
     ],
 )
 def test_clips_that_no_run_could_read_are_rejects(
@@ -332,6 +338,24 @@ def test_a_torn_tar_is_indexed_up_to_the_damage(tmp_path: Path) -> None:
     ]
     assert scanned.shard.bytes == len(torn)
     assert scanned.shard.checksum == xxhash.xxh3_64_intdigest(torn)
+
+
+def test_a_clip_may_have_files_that_webdataset_reads_and_does_not_write(tmp_path: Path) -> None:
+    scanned = scan(tmp_path, ("a.wav", sound()), ("a._note", b"x"), ("a.16k.npy", npy([1])))
+    assert [member.name for member in scanned.rows[0].members] == ["wav", "_note", "16k.npy"]
+
+
+def test_a_source_that_is_no_name_is_not_taken_for_one(tmp_path: Path) -> None:
+    scanned = scan(tmp_path, ("a.wav", sound()), ("a.json", {"source": {"url": "x"}}))
+    assert scanned.rows[0].source == tmp_path.name
+
+
+def test_a_folder_whose_name_is_not_utf8_is_told_legibly(tmp_path: Path) -> None:
+    odd = tmp_path / os.fsdecode(b"\xff")
+    odd.mkdir()
+    scanned = scan(odd, ("a.wav", sound()), ("b.wav", b""))
+    assert scanned.rows[0].source == r"\xff"
+    assert scanned.rejects[0].file == rf"{tmp_path}/\xff/a.tar"
 
 
 @pytest.mark.parametrize("data", [b"", tar_bytes([])])

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from shards.audio import Audio, read_bytes
+from shards.audio import Audio, AudioPlace, read_bytes
 from shards.clip import Clip
 from shards.json_facts import COLUMNS, UnusableError
 from shards.pack.encode import flac, largest, lengths, npy, sound_hash, words_hash
@@ -197,5 +197,12 @@ def _audio_file(
         return {}
     untouched = take.extension is not None and sound is take.audio
     if recipe.store == "original" and untouched and recording.audio:
-        return {str(take.extension): read_bytes(recording.audio)}
+        return {str(take.extension): _as_it_came(recording.audio)}
     return {"flac": flac(sound.at(recipe.config.audio.sample_rate or sound.sample_rate))}
+
+
+def _as_it_came(place: AudioPlace) -> bytes:
+    try:
+        return read_bytes(place)
+    except OSError as error:
+        raise RefusedError("audio cannot be read", one_line(error)) from error

@@ -17,7 +17,7 @@ from shards.dataset import DataConfig, open_plan
 from shards.errors import UserError
 from shards.fields import Field
 from shards.index import Index
-from shards.pack.config import PackConfig
+from shards.pack.config import AudioConfig, PackConfig
 from shards.pack.in_place import index_tars
 from shards.pack.progress import Quiet
 from shards.plan import BatchConfig
@@ -212,3 +212,71 @@ def test_our_own_shards_are_repacked_under_the_same_names(tmp_path: Path) -> Non
         np.sort(Index.open(tmp_path / "once").seconds),
         np.sort(Index.open(tmp_path / "twice").seconds),
     )
+
+
+def repack_one(tmp_path: Path, **members: bytes) -> list[dict[str, str]]:
+    """The rejects of repacking a good clip and one with ``members`` (``__`` is a dot)."""
+    tmp_path.mkdir(exist_ok=True)
+    with webdataset.TarWriter(str(tmp_path / "x.tar"), mtime=0) as tar:
+        tar.write({"__key__": "good", "mp3": mp3(1, 1)})
+        own = {name.replace("__", "."): data for name, data in members.items()}
+        tar.write({"__key__": "odd", **own})
+    packed(tmp_path / "x.tar", tmp_path / "out", CONFIG)
+    return pyarrow.parquet.read_table(tmp_path / "out" / "rejects.parquet").to_pylist()
+
+
+def npy(values: object) -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.asarray(values))
+    return file.getvalue()
+
+
+def flac_of(seconds: float) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, wave(seconds, 3, 24_000), 24_000, format="FLAC")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("name", ["seconds", "key", "speaker", "split", "members"])
+def test_a_member_with_the_name_of_a_column_is_a_reject(name: str, tmp_path: Path) -> None:
+    (lost,) = repack_one(tmp_path, mp3=mp3(1, 2), **{f"{name}__npy": npy([1, 2])})
+    assert lost["name"].endswith("odd")
+    assert np.isfinite(Index.open(tmp_path / "out").seconds).all()
+
+
+def test_figures_and_hashes_of_any_name_do_not_collide(tmp_path: Path) -> None:
+    figures = json.dumps({"words": 5, "sound": 1, "#sound": 2, "x": 3, "y" * 250: 4}).encode()
+    assert not repack_one(tmp_path, mp3=mp3(1, 2), json=figures, x__npy=npy([1, 2, 3]))
+    index = Index.open(tmp_path / "out")
+    assert sorted(index.lengths("x")) == [0, 3]
+    assert {"words", "sound"} <= set(index.figures) and "x" not in index.figures
+
+
+def test_two_audio_files_are_kept_or_refused_and_never_overwrite_each_other(
+    tmp_path: Path,
+) -> None:
+    members = {"mp3": mp3(1, 2), "flac": flac_of(2)}
+    assert not repack_one(tmp_path, **members)
+    clip = next(c for name, c in clips(tmp_path / "out").items() if name.endswith("odd"))
+    assert {name: clip[name] for name in members} == members
+    config = PackConfig(audio=AudioConfig(store="flac"))
+    packed(tmp_path / "x.tar", tmp_path / "flac", config)
+    stored = clips(tmp_path / "flac")
+    lost = pyarrow.parquet.read_table(tmp_path / "flac" / "rejects.parquet").to_pylist()
+    odd = [clip for name, clip in stored.items() if name.endswith("odd")]
+    assert lost or ("mp3" in odd[0] and "flac" in odd[0])
+
+
+def test_facts_come_back_as_they_were(tmp_path: Path) -> None:
+    facts = {
+        "id": 9007199254740993,
+        "text": "spoken words",
+        "alignment": [{"word": "spoken", "start": 0.1}],
+        "nested": {"a": None},
+        "dnsmos": 3,
+    }
+    assert not repack_one(tmp_path, mp3=mp3(1, 2), json=json.dumps(facts).encode(), txt=b"words")
+    clip = next(c for name, c in clips(tmp_path / "out").items() if name.endswith("odd"))
+    said = json.loads(clip["json"])
+    assert {name: said[name] for name in facts} == facts
+    assert clip["txt"] == b"words"

@@ -1,4 +1,4 @@
-"""Peak memory of packing for more and more clips of tokens.
+"""Peak memory of packing for more and more clips, each half a second of one recording.
 
 python tests/bench/pack_memory.py build/bench --clips 20000 200000
 """
@@ -6,14 +6,39 @@ python tests/bench/pack_memory.py build/bench --clips 20000 200000
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from experiment_corpus import write_experiment
+import numpy as np
+import soundfile
+
+RATE, CLIP_SECONDS, SECONDS = 16_000, 0.5, 300.0
+
+
+def write_manifest(folder: Path, clips: int) -> Path:
+    """A manifest of ``clips`` spans of one file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    chance = np.random.default_rng(0)
+    times = np.arange(round(SECONDS * RATE)) / RATE
+    sound = 0.1 * chance.standard_normal(len(times)) * (0.1 + np.abs(np.sin(3 * times)))
+    soundfile.write(folder / "sound.wav", sound, RATE)
+    path = folder / f"{clips}.jsonl"
+    with path.open("w", encoding="utf-8") as file:
+        for number in range(clips):
+            offset = round(number * (SECONDS - CLIP_SECONDS) / clips, 4)
+            line = {
+                "audio_filepath": "sound.wav",
+                "offset": offset,
+                "duration": CLIP_SECONDS,
+                "speaker": f"s{number % 97}",
+                "text": f"clip {number}",
+            }
+            file.write(json.dumps(line) + "\n")
+    return path
 
 
 def process_tree(root: int) -> list[int]:
@@ -48,13 +73,14 @@ def main() -> None:
     given = parser.parse_args()
     print(f"{'clips':>9} {'seconds':>8} {'main MiB':>9} {'worker MiB':>11}")
     for clips in given.clips:
-        source, out = given.folder / f"tokens-{clips}", given.folder / "packed-tokens"
-        if not source.is_dir():
-            write_experiment(source, clips)
+        source = write_manifest(given.folder / "spans", clips)
+        out = given.folder / "packed-spans"
         shutil.rmtree(out, ignore_errors=True)
         start, peaks = time.monotonic(), {"main": 0, "worker": 0}
         command = [sys.executable, "-m", "shards", "pack", str(source), str(out)]
-        job = subprocess.Popen([*command, "--workers", "2"], stdout=subprocess.DEVNULL)
+        job = subprocess.Popen(
+            [*command, "--workers", "2", "audio.store=flac"], stdout=subprocess.DEVNULL
+        )
         while job.poll() is None:
             main_process, *workers = process_tree(job.pid)
             peaks["main"] = max(peaks["main"], own_bytes(main_process))

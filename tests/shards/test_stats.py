@@ -219,7 +219,7 @@ def test_a_folder_is_measured(tmp_path: Path) -> None:
 def test_a_validation_split_is_told(tmp_path: Path) -> None:
     rows = [row(0, 3600, "a"), row(1, 3600, "b"), row(2, 3600, "c")]
     table = rows_table(rows).append_column("split", pa.array(["train", "validation", "train"]))
-    writer = IndexWriter(tmp_path / "scratch", lengths=["semantic"], figures=[], names=["split"])
+    writer = IndexWriter(tmp_path, lengths=["semantic"], figures=[], names=["split"])
     writer.add(table, [ShardFacts("00000.tar", 3, 1, 0)])
     writer.finish(tmp_path, {"largest": {}})
     found = {split.name: split for split in measure(tmp_path).splits}

@@ -32,8 +32,8 @@ def flac(audio: Audio) -> bytes:
     """
     file = io.BytesIO()
     held = audio.at(_held_rate(audio.sample_rate))
-    samples = np.clip(held.samples, -1.0, 1.0)
-    soundfile.write(file, samples, held.sample_rate, format="FLAC", subtype="PCM_16")
+    # soundfile has what lies beyond full scale clipped.
+    soundfile.write(file, held.samples, held.sample_rate, format="FLAC", subtype="PCM_16")
     return file.getvalue()
 
 
@@ -68,8 +68,8 @@ def sound_hash(audio: Audio | None, files: Mapping[str, bytes]) -> int:
     """Of the decoded samples, so that the same sound in another format is found; else of files."""
     if audio is None:
         return xxhash.xxh3_64_intdigest(b"".join(files[name] for name in sorted(files)))
-    samples = np.rint(audio.samples * 32767).astype(np.int32)
-    return xxhash.xxh3_64_intdigest(samples.tobytes(), seed=audio.sample_rate)
+    samples = np.ascontiguousarray(audio.samples)
+    return xxhash.xxh3_64_intdigest(memoryview(samples).cast("B"), seed=audio.sample_rate)
 
 
 def words_hash(text: str, speaker: str) -> int:

@@ -25,7 +25,7 @@ from shards.pack.progress import Quiet, Watch
 from shards.pack.recipe import Recipe
 from shards.pack.state import State
 from shards.pack.work import keep_listing, listing_aside, open_work
-from shards.processes import InProcess, die_with_parent
+from shards.processes import InProcess, die_with_parent, keep_freed_memory
 from shards.sources import open_source
 
 CORES = os.cpu_count() or 1
@@ -132,6 +132,7 @@ def _begin_worker() -> None:
     from threadpoolctl import threadpool_limits
 
     die_with_parent()
+    keep_freed_memory()
     os.environ["OMP_NUM_THREADS"] = "1"  # for libraries that are loaded later
     threadpool_limits(1)
 

@@ -178,6 +178,7 @@ class Listing:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._held: tuple[int, pa.RecordBatch] | None = None
 
     def __len__(self) -> int:
         return int(self._reader.num_record_batches and self._ends[-1])
@@ -207,11 +208,16 @@ class Listing:
         return self.folder
 
     def __setstate__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self._held = folder, None
+
+    def _batch(self, number: int) -> pa.RecordBatch:
+        if self._held is None or self._held[0] != number:
+            self._held = number, self._reader.get_batch(number)
+        return self._held[1]
 
     def raw(self, row: int) -> dict[str, Any]:
         """The columns of a row."""
-        batch = self._reader.get_batch(row // ROWS_PER_BATCH)
+        batch = self._batch(row // ROWS_PER_BATCH)
         columns: dict[str, Any] = batch.slice(row % ROWS_PER_BATCH, 1).to_pylist()[0]
         return columns
 

@@ -34,6 +34,7 @@ _OUTAGES = {
     errno.ESTALE,
     errno.ETIMEDOUT,
 }
+_MP3_FRAMES_BEFORE = 1 << 14
 _WITHOUT_LENGTH = 0x7FFF_0000
 """A program that writes to a pipe puts so many bytes or more into a WAV's header."""
 
@@ -112,14 +113,22 @@ def blocks(file: soundfile.SoundFile, begin: int, frames: int) -> Iterator[npt.N
     Each is mono, [samples], and not empty; one of UNREADABLE where decoding fails. What is held
     depends on what is there, whatever the header claims.
     """
-    if begin:
-        file.seek(begin)
     size = max(1, min(_BLOCK_SECONDS * file.samplerate, _BLOCK_VALUES // file.channels))
-    for start in range(0, frames, size):
-        block = file.read(min(size, frames - start), dtype="float32", always_2d=True)
+    for start in range(begin, begin + frames, size):
+        block = _read(file, start, min(size, begin + frames - start))
         if len(block) == 0:
             return
         yield mono(block)
+
+
+def _read(file: soundfile.SoundFile, start: int, frames: int) -> npt.NDArray[np.float32]:
+    # An MP3 frame draws on those before it, and soundfile seeks after every read: the first
+    # samples after a seek are wrong, so they are decoded once more and thrown away.
+    before = min(start, _MP3_FRAMES_BEFORE) if file.format == "MP3" else 0
+    if file.tell() != start - before:
+        file.seek(start - before)
+    samples: npt.NDArray[np.float32] = file.read(before + frames, dtype="float32", always_2d=True)
+    return samples[before:]
 
 
 def joined(parts: Iterator[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:

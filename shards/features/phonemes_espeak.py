@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -58,6 +59,11 @@ _VOICES = {
 }
 
 
+# In other languages each comes out as the English words "Chinese letter".
+_READ_HAN = frozenset({"cmn", "cmn-latn-pinyin", "yue", "hak"})
+_HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
+
+
 @dataclass(frozen=True)
 class EspeakPhonemes:
     """``phonemes.espeak``: the text's IPA as ids of a fixed table, int16 [phonemes]."""
@@ -74,7 +80,10 @@ class EspeakPhonemes:
 
     def compute(self, clip: Clip) -> NDArray[Any]:
         """Phonemes of the clip's text in its language; ValueError where there are none."""
-        ids = phoneme_ids(espeak.phonemize(clip.text, _voice_of(clip)))
+        voice = _voice_of(clip)
+        if voice not in _READ_HAN and _HAN.search(clip.text):
+            raise ValueError("Chinese characters, which espeak-ng reads in Chinese alone")
+        ids = phoneme_ids(espeak.phonemize(clip.text, voice))
         if len(ids) == 0:
             raise ValueError("text without phonemes")
         return ids

@@ -121,8 +121,13 @@ def print_report(report: PackReport, out: Path) -> None:
             f"  {report.near:,} clips have the words, speaker and length of another "
             "(duplicates.near=reject leaves them out)"
         )
-    if report.validation:
-        typer.echo(f"  {len(report.validation)} speakers are for validation")
+    if report.wants_validation:
+        share = f"{report.validation_share:.1%} of the hours"
+        typer.echo(
+            f"  {len(report.validation)} speakers, {share}, are for validation"
+            if report.validation
+            else "  nothing is set apart for validation: fewer than two speakers have names"
+        )
 
 
 def index(

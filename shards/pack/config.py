@@ -47,6 +47,12 @@ class GptSovitsConfig(Section):
     """``gpt_sovits``: how a prepared experiment folder is read."""
 
     symbols: Literal["v1", "v2"] = Field(default="v2", description="its phoneme table")
+    codes: int = Field(
+        default=1024,
+        ge=1,
+        le=32767,
+        description="size of the codebook; larger tokens are no tokens",
+    )
     cnhubert: bool = Field(
         default=False, description="store the features of 4-cnhubert too, 276 MB an hour"
     )

@@ -34,7 +34,9 @@ class PackReport:
     hours: float = 0.0
     shards: int = 0
     near: int = 0
+    wants_validation: bool = False
     validation: frozenset[str] = frozenset()
+    validation_share: float = 0.0
     rejects: Counter[str] = field(default_factory=Counter)
 
 
@@ -58,8 +60,14 @@ def write_dataset(
     ``about`` goes into the index. UserError where not one clip got in.
     """
     repeats = find_repeats(blocks, config.duplicates)
-    speakers = validation_speakers(_seconds_by_speaker(repeats), config)
-    report = PackReport(near=repeats.near, validation=speakers)
+    held = _seconds_by_speaker(repeats)
+    speakers = validation_speakers(held, config)
+    report = PackReport(
+        near=repeats.near,
+        wants_validation=config.validation > 0,
+        validation=speakers,
+        validation_share=sum(held[one] for one in speakers) / max(sum(held.values()), 1e-9),
+    )
     writer = _index_writer(out, blocks, speakers)
     largest: dict[str, int] = {}
     with rejects_writer(out) as rejects:

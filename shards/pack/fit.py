@@ -10,6 +10,7 @@ from typing import Any
 import numpy.typing as npt
 
 from shards.audio import Audio, AudioPlace, blocks, joined, opened
+from shards.errors import UserError
 from shards.features.feature import FittedFeature
 from shards.pack.layout import Layout
 from shards.pack.progress import Watch
@@ -33,7 +34,18 @@ def fit_features(pool: Executor, recipe: Recipe, layout: Layout, watch: Watch) -
         if isinstance(feature, FittedFeature) and not feature.codebook.is_file():
             watch.say(f"fitting {feature.codebook.name}")
             found = pool.map(partial(_frames, recipe, feature), _sample(layout), chunksize=8)
-            feature.fit([frames for frames in found if frames is not None])
+            frames = [some for some in found if some is not None]
+            if not frames:
+                _refuse_unreadable(layout)
+            feature.fit(frames)
+
+
+def _refuse_unreadable(layout: Layout) -> None:
+    first = next(_sample(layout), None)
+    example = f", such as {first.audio.path}" if first and first.audio else ""
+    raise UserError(
+        f"SOURCE: none of its audio files can be read{example}; bring them there, or mend the paths"
+    )
 
 
 def _sample(layout: Layout) -> Iterator[Recording]:

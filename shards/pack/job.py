@@ -24,7 +24,7 @@ from shards.pack.listing import Listing, write_listing
 from shards.pack.progress import Quiet, Watch
 from shards.pack.recipe import Recipe
 from shards.pack.state import State
-from shards.pack.work import keep_listing, listing_aside, open_work
+from shards.pack.work import hold, keep_listing, listing_aside, open_work
 from shards.processes import InProcess, die_with_parent, keep_freed_memory
 from shards.sources import open_source
 
@@ -37,6 +37,11 @@ class Part:
 
     number: int = 1
     count: int = 1
+
+    @property
+    def name(self) -> str:
+        """As in the name of a file."""
+        return f"{self.number}-of-{self.count}"
 
     @classmethod
     def parse(cls, text: str) -> Part:
@@ -73,11 +78,13 @@ def pack(
     """
     recipe = Recipe.of(open_source(source, kind, config), config, out)
     with explained(out, workers):
-        recipe, layout = _listed(recipe, watch)
-        with pool_of(workers) as pool:
-            fit_features(pool, recipe, layout, watch)
-            make_blocks(pool, recipe, layout, part.blocks(layout.blocks), workers, watch)
-        return finish(out) if part.count == 1 else None
+        work = open_work(out)
+        with hold(work, part.name):
+            recipe, layout = _listed(recipe, work, watch)
+            with pool_of(workers) as pool:
+                fit_features(pool, recipe, layout, watch)
+                make_blocks(pool, recipe, layout, part.blocks(layout.blocks), workers, watch)
+            return finish(out) if part.count == 1 else None
 
 
 @contextmanager
@@ -99,9 +106,9 @@ def explained(out: Path, workers: int) -> Iterator[None]:
         ) from error
 
 
-def _listed(recipe: Recipe, watch: Watch) -> tuple[Recipe, Layout]:
+def _listed(recipe: Recipe, work: Path, watch: Watch) -> tuple[Recipe, Layout]:
     """The corpus's listing, cut into work, once the settings have been compared."""
-    source, work = recipe.source, open_work(recipe.out)
+    source = recipe.source
     watch.say(f"listing {source.path} ({source.kind})")
     with listing_aside(work) as aside:
         corpus = write_listing(aside, source.recordings(), recipe.config.language or "")

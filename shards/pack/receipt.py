@@ -67,8 +67,8 @@ class BlockDone:
         if not (self._rows_path.is_file() and self._facts_path.is_file()):
             return False
         try:
-            return bool(self._facts["fingerprint"] == self._fingerprint)
-        except (ValueError, KeyError):
+            return self.schema is not None and self._facts["fingerprint"] == self._fingerprint
+        except (ValueError, KeyError, OSError):
             return False  # a machine that lost power left half of it
 
     def whole(self, out: Path) -> bool:

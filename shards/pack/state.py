@@ -64,6 +64,8 @@ class State(BaseModel):
         path = out / SETTINGS
         if (out / FILE_NAME).is_file() and not path.is_file():
             raise UserError(f"OUT: {out} holds an index of another origin; choose an empty folder")
+        if not path.is_file() and (tar := next(out.glob("*.tar"), None)) is not None:
+            raise UserError(f"OUT: {tar} was not packed here; choose an empty folder")
         if not _written_first(path, self.model_dump_json(indent=1)):
             theirs = State.read(out)
             if _begun(out):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -63,8 +64,8 @@ class Take:
 
 
 def one_line(error: Exception) -> str:
-    """What an exception says, without line breaks."""
-    return " ".join(str(error).split())
+    """What an exception says, without line breaks and without addresses in memory."""
+    return re.sub(r"<_io\.BytesIO object at 0x\w+>", "the file", " ".join(str(error).split()))
 
 
 def takes(recipe: Recipe, recording: Recording, carried: Members) -> Iterator[Take]:

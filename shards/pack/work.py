@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -26,6 +27,21 @@ def open_work(out: Path) -> Path:
     for folder in (out, work):
         sweep(folder)
     return work
+
+
+@contextmanager
+def hold(work: Path, job: str) -> Iterator[None]:
+    """Nobody else does ``job`` meanwhile; UserError if somebody is at it."""
+    path = work / f"job-{job}.lock"
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"OUT: another process is packing into {work.parent}; wait for it, or give the "
+                "jobs parts of their own with --part"
+            ) from error
+        yield
 
 
 @contextmanager
@@ -56,7 +72,12 @@ def forget_work(out: Path) -> None:
     work = out / WORK_FOLDER
     for listing in work.glob("listing-*"):
         shutil.rmtree(listing, ignore_errors=True)
-    for left in (*work.glob("chunk-*"), *work.glob(".*.*"), *out.glob(".shard-*")):
+    for left in (
+        *work.glob("chunk-*"),
+        *work.glob("job-*.lock"),
+        *work.glob(".*.*"),
+        *out.glob(".shard-*"),
+    ):
         if left.is_dir():
             shutil.rmtree(left, ignore_errors=True)
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import import_module
+from itertools import islice
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING
@@ -13,6 +14,10 @@ from shards.sources.source import Source
 
 if TYPE_CHECKING:
     from shards.pack.config import PackConfig
+
+
+LOOKED_AT = 200
+"""Files of a folder that are looked at for a manifest."""
 
 
 @cache
@@ -40,6 +45,19 @@ def open_source(path: Path, kind: str | None, config: PackConfig) -> Source:
     return kinds()[kind](path, config)
 
 
+def _refuse_unnamed_manifest(folder: Path, kind: type[Source]) -> None:
+    """UserError if a folder taken for plain audio holds a manifest that would be passed over."""
+    if kind.catches == 1 or not folder.is_dir():
+        return
+    for file in islice((path for path in folder.iterdir() if path.is_file()), LOOKED_AT):
+        for manifest in kinds().values():
+            if manifest.catches == 1 and manifest.recognises(file):
+                raise UserError(
+                    f"SOURCE: {folder} holds {file.name}, of the kind {manifest.kind}; name that "
+                    f"file, or say --from {kind.kind} to take the audio without it"
+                )
+
+
 def _is_unicode(path: Path) -> bool:
     try:
         str(path).encode()
@@ -53,6 +71,7 @@ def _recognised(path: Path) -> type[Source]:
     if not found:
         listed = "; ".join(f"{kind.kind}: {kind.about}" for kind in kinds().values())
         raise UserError(f"SOURCE: {path} is no corpus known here ({listed}); name one of these")
+    _refuse_unnamed_manifest(path, found[0])
     first = [kind for kind in found if kind.catches == found[0].catches]
     if len(first) > 1:
         names = " or ".join(f"--from {kind.kind}" for kind in first)

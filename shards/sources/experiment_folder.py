@@ -24,10 +24,9 @@ if TYPE_CHECKING:
 
 TEXT, SEMANTIC = "2-name2text.txt", "6-name2semantic.tsv"
 BERT, CNHUBERT, AUDIO = "3-bert", "4-cnhubert", "5-wav32k"
-TEXT_FIELDS = 4
+TEXT_FIELDS, SEMANTIC_FIELDS = 4, 2
 TOKENS_PER_SECOND = 25
 BERT_DIM, CNHUBERT_DIM = 1024, 768
-MAX_TOKEN = 32767  # tokens are stored as int16
 _MAX_DIGITS = 9
 _TOKENS_PER_PHONEME = 2.5  # upstream's bound on phonemes is that on tokens through this
 
@@ -62,6 +61,18 @@ class ExperimentFolder(Source):
         with NamedLines(self.path / TEXT, TEXT_FIELDS) as texts:
             for number, name, tokens in _semantic_rows(self.path / SEMANTIC):
                 yield self._found(number, name, tokens, texts.find(name))
+        yield from self._texts_alone()
+
+    def _texts_alone(self) -> Iterator[Reject]:
+        """The names of the text file that have no tokens."""
+        path = self.path / TEXT
+        with NamedLines(self.path / SEMANTIC, SEMANTIC_FIELDS) as rows, path.open("rb") as file:
+            for line in file:
+                name = line.removeprefix(BOM).partition(b"\t")[0]
+                whole = line.count(b"\t") == TEXT_FIELDS - 1
+                if whole and name and rows.find(name) is None:
+                    called = printable(os.fsdecode(name))
+                    yield Reject(called, f"not in {SEMANTIC}", "", str(path))
 
     def members(self, recording: Recording) -> Members:
         """``phonemes.npy`` int16 [P], ``semantic.npy`` int16 [S], ``bert.npy`` float16 [1024, P].
@@ -137,8 +148,8 @@ def _broken(tokens: bytes, phonemes: str, config: GptSovitsConfig) -> tuple[str,
         return "semantic tokens are not numbers", printable(os.fsdecode(tokens[:40]))
     longest = max(numbers, key=len)
     largest = longest if len(longest) > _MAX_DIGITS else max(numbers, key=int)
-    if len(largest) > _MAX_DIGITS or int(largest) > MAX_TOKEN:
-        return f"semantic token over {MAX_TOKEN}", largest.decode()[:40]
+    if len(largest) > _MAX_DIGITS or int(largest) >= config.codes:
+        return "a semantic token beyond the codebook", largest.decode()[:40]
     known = symbol_ids(config.symbols)
     unknown = set(phonemes.split(" ")) - known.keys()
     if unknown:

@@ -31,6 +31,7 @@ from shards.pack.config import (
 from shards.pack.finish import PackReport
 from shards.pack.job import Part, pack
 from shards.pack.merge import merge
+from shards.pack.work import hold
 from shards.verify import verify
 
 SPOKEN = PackConfig(units=UnitsConfig(clusters=50), shard_hours=0.02)
@@ -256,9 +257,53 @@ def test_a_refused_command_does_not_touch_a_job_that_runs(voices: Path, tmp_path
         packed(tmp_path / "other", tmp_path / "out", PackConfig(shard_hours=0.001))
     after = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
     work = tmp_path / "out" / ".pack"
-    assert {p: t for p, t in after.items() if p != work} == {
-        p: t for p, t in before.items() if p != work
+    assert {p: t for p, t in after.items() if p != work and p.suffix != ".lock"} == {
+        p: t for p, t in before.items() if p != work and p.suffix != ".lock"
     }
+
+
+def test_one_job_at_a_time_packs_into_a_folder(voices: Path, tmp_path: Path) -> None:
+    (tmp_path / ".pack").mkdir()
+    with hold(tmp_path / ".pack", Part().name):
+        with pytest.raises(UserError, match="another process is packing into"):
+            packed(voices, tmp_path, PackConfig())
+        assert pack(voices, tmp_path, PackConfig(), part=Part(1, 2), workers=0) is None
+
+
+def test_tars_of_another_origin_are_not_overwritten(voices: Path, tmp_path: Path) -> None:
+    (tmp_path / "shard-000000-00.tar").write_text("important")
+    with pytest.raises(UserError, match=r"shard-000000-00\.tar was not packed here"):
+        packed(voices, tmp_path, PackConfig())
+    assert (tmp_path / "shard-000000-00.tar").read_text() == "important"
+
+
+def test_a_manifest_beside_the_audio_is_not_passed_over(tmp_path: Path) -> None:
+    write_wave(tmp_path / "c" / "a.wav", 2)
+    line = {"audio_filepath": "a.wav", "duration": 1.0, "offset": 0.5, "text": "words"}
+    (tmp_path / "c" / "manifest.json").write_text(json.dumps(line))
+    with pytest.raises(UserError, match=r"holds manifest\.json, of the kind nemo; name that file"):
+        packed(tmp_path / "c", tmp_path / "out", PackConfig())
+    packed(tmp_path / "c" / "manifest.json", tmp_path / "named", PackConfig())
+    assert packed(tmp_path / "c", tmp_path / "alone", PackConfig(), kind="folder").clips == 1
+
+
+@pytest.mark.parametrize("rate", [24_000, 44_100])
+def test_spans_of_an_mp3_are_what_decoding_from_its_start_gives(rate: int, tmp_path: Path) -> None:
+    chance = np.random.default_rng(0)
+    sound = wave(20, 0, rate) + 0.05 * chance.standard_normal(20 * rate).astype(np.float32)
+    soundfile.write(tmp_path / "a.mp3", sound, rate)
+    decoded, _ = soundfile.read(tmp_path / "a.mp3", dtype="float32")
+    offsets = [round(offset, 3) for offset in chance.uniform(0, 18, 20)]
+    lines = [{"audio_filepath": "a.mp3", "offset": at, "duration": 1.0} for at in offsets]
+    (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    packed(tmp_path / "m.jsonl", tmp_path / "out", PackConfig())
+    for name, clip in clips(tmp_path / "out").items():
+        (tmp_path / "x.flac").write_bytes(clip["flac"])
+        heard, _ = soundfile.read(tmp_path / "x.flac", dtype="float32")
+        begin = round(int(name.rpartition("_")[2]) / 1000 * rate)
+        np.testing.assert_allclose(
+            heard, decoded[begin : begin + len(heard)].clip(-1, 1), atol=2 / 32768
+        )
 
 
 def test_parts_with_other_codebooks_are_not_merged(

@@ -144,3 +144,14 @@ def test_text_without_phonemes_is_refused(text: str) -> None:
 def test_a_language_without_a_voice_is_refused(language: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         EspeakPhonemes().compute(clip_of("nuqneH", language))
+
+
+@pytest.mark.parametrize(("text", "language"), [("東京です", "ja"), ("漢字", "ko"), ("你好", "EN")])
+def test_chinese_characters_are_refused_where_espeak_would_name_them(
+    text: str, language: str
+) -> None:
+    clip = Clip("a", text, "", language, None, {})
+    with pytest.raises(ValueError, match="Chinese characters"):
+        EspeakPhonemes().compute(clip)
+    assert len(EspeakPhonemes().compute(Clip("a", "你好", "", "zh", None, {})))
+    assert len(EspeakPhonemes().compute(Clip("a", "こんにちは", "", "ja", None, {})))

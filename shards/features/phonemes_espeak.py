@@ -56,6 +56,18 @@ _VOICES = {
     "jp": "ja",
     "kr": "ko",
     "no": "nb",
+    "english": "en-us",
+    "chinese": "cmn",
+    "mandarin": "cmn",
+    "cantonese": "yue",
+    "japanese": "ja",
+    "korean": "ko",
+    "german": "de",
+    "french": "fr",
+    "spanish": "es",
+    "italian": "it",
+    "portuguese": "pt",
+    "russian": "ru",
 }
 
 

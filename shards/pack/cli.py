@@ -138,11 +138,19 @@ def index(
     """Index WebDataset tars where they lie, so that a run can train on them as they are."""
     from rich.console import Console
 
+    from shards.errors import UserError
     from shards.pack.in_place import index_tars
     from shards.pack.progress import Screen
 
+    chosen = list(settings or [])
+    for setting in chosen:
+        if not setting.startswith(("duplicates.", "validation=", "seed=")):
+            raise UserError(
+                f"command line: {setting}: an index in place takes duplicates.*, validation and "
+                "seed; 'segue shards repack' takes all settings"
+            )
     with Screen(Console()) as screen:
-        config = _loaded(None, list(settings or []))
+        config = _loaded(None, chosen)
         report = index_tars(folder, config, workers=workers, watch=screen)
     print_report(report, folder)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from shards.errors import UserError
 from shards.features.feature import Feature
 from shards.features.registry import features_named
 from shards.pack.config import PackConfig
@@ -38,6 +39,16 @@ class Recipe:
         features = features_named(names, config, out)
         require(config.clean)
         store = config.audio.store or source.default_audio
+        if store != "flac" and config.audio.sample_rate:
+            raise UserError(
+                f"audio.sample_rate={config.audio.sample_rate}: the audio of this corpus is stored "
+                f"as {store}; add audio.store=flac, or leave audio.sample_rate out"
+            )
+        if "bert" in names and not source.tells_word2ph:
+            raise UserError(
+                f"features: bert needs word2ph, which a corpus of the kind {source.kind} does not "
+                "tell; pack a prepared GPT-SoVITS experiment, or leave bert out"
+            )
         return cls(source, tuple(names), features, config, store, out)
 
     @property

@@ -41,6 +41,7 @@ class ExperimentFolder(Source):
     kind = "gpt_sovits"
     about = f"a prepared GPT-SoVITS experiment folder ({TEXT} and {SEMANTIC})"
     default_audio = "none"
+    tells_word2ph = True
 
     def __init__(self, path: Path, config: PackConfig) -> None:
         super().__init__(path, config)

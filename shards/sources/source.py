@@ -70,6 +70,8 @@ class Source(ABC):
     other kind has, 2 would also be a kind of 3."""
     default_audio: ClassVar[Literal["flac", "original", "none"]] = "flac"
     """How the audio is stored unless the user says otherwise."""
+    tells_word2ph: ClassVar[bool] = False
+    """Whether clips may have the fact ``word2ph``: how many phonemes each character has."""
     default_features: ClassVar[tuple[str, ...]] = ()
     """What has to be computed for the models that this kind of corpus is for."""
 

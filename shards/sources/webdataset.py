@@ -51,6 +51,7 @@ class WebDatasetTars(Source):
     about = "a .tar of WebDataset, or a folder of them without loose audio files"
     catches = 2
     default_audio = "original"
+    tells_word2ph = True
 
     def __init__(self, path: Path, config: PackConfig) -> None:
         super().__init__(path, config)

@@ -26,10 +26,16 @@ def stats(
     found = measure(folder)
     if html is not None:
         from shards.atomic import replacing
+        from shards.errors import UserError
         from shards.stats.page import page
 
-        with replacing(html) as aside:
-            aside.write_text(page(found), encoding="utf-8")
+        try:
+            with replacing(html) as aside:
+                aside.write_text(page(found), encoding="utf-8")
+        except OSError as error:
+            raise UserError(
+                f"--html: {html} cannot be written ({error.strerror}); name another file"
+            ) from error
     if as_json:
         typer.echo(found.json())
     else:

@@ -39,16 +39,6 @@ _CHINESE = Language(
     units={"$": "{}美元", "€": "{}欧元", "£": "{}英镑", "¥": "{}元"},
     gap="",
 )
-_JAPANESE = Language(
-    library="ja",
-    thousands=",",
-    decimal=".",
-    minus="マイナス",
-    point="点",
-    percent="{}パーセント",
-    units={"$": "{}ドル", "€": "{}ユーロ", "£": "{}ポンド", "¥": "{}円"},
-    gap="",
-)
 _KOREAN = Language(
     library="ko",
     thousands=",",
@@ -65,9 +55,10 @@ _FRENCH = Language("fr", " ", ",", "moins", "virgule", "{} pour cent", "er|e|èm
 _SPANISH = Language("es", ". ", ",", "menos", "coma", "{} por ciento", sums="$€£¥")
 _PORTUGUESE = Language("pt", ". ", ",", "menos", "vírgula", "{} por cento", sums="$€")
 
+# Japanese is not among them: its number words are written in kanji, which espeak-ng cannot read,
+# while it reads digits itself.
 LANGUAGES: Mapping[str, Language] = {
     "zh": _CHINESE,
-    "ja": _JAPANESE,
     "ko": _KOREAN,
     "en": _ENGLISH,
     "de": Language("de", ".", ",", "minus", "Komma", "{} Prozent", sums="$€£"),
@@ -101,8 +92,18 @@ _ALSO_CALLED = {
     "cmn": "zh",
     "cn": "zh",
     "yue": "zh",
-    "jp": "ja",
     "kr": "ko",
+    "english": "en",
+    "chinese": "zh",
+    "mandarin": "zh",
+    "cantonese": "zh",
+    "korean": "ko",
+    "german": "de",
+    "french": "fr",
+    "spanish": "es",
+    "italian": "it",
+    "portuguese": "pt",
+    "russian": "ru",
     "nb": "no",
     "nn": "no",
 }

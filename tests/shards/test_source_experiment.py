@@ -324,3 +324,12 @@ def test_odd_paths_are_no_experiments(tmp_path: Path) -> None:
     (tmp_path / "a.wav").touch()
     for odd in ("a.wav", "gone", "nul\0", "x" * 300, "\udcff"):
         assert not ExperimentFolder.recognises(tmp_path / odd)
+
+
+def test_texts_without_tokens_are_rejects_too(tmp_path: Path) -> None:
+    source = write_experiment(tmp_path / "x", clips=3)
+    with (source / TEXT).open("a", encoding="utf-8") as file:
+        file.write("alone.wav\t!\tNone\tno tokens\n")
+    found = list(ExperimentFolder(source, CONFIG).recordings())
+    assert len(found) == 4
+    assert found[3] == Reject("alone.wav", f"not in {SEMANTIC}", "", str(source / TEXT))

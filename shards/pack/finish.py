@@ -92,9 +92,10 @@ def _all_blocks(out: Path, state: State) -> list[BlockDone]:
     blocks = [BlockDone(work, number, state.fingerprint) for number in range(count)]
     missing = [number for number, block in enumerate(blocks) if not block.whole(out)]
     if missing:
+        some = ", ".join(map(str, missing[:8])) + (", ..." if len(missing) > 8 else "")
         raise UserError(
-            f"OUT: {out} has {count - len(missing)} of {count} blocks, block {missing[0]} is not "
-            "there; run the parts that have not finished (part i/n makes blocks i-1, i-1+n, ...)"
+            f"OUT: {out} has {count - len(missing)} of {count} blocks, without {some}; run the "
+            "parts that have not finished (part i/n makes blocks i-1, i-1+n, i-1+2n, ...)"
         )
     return blocks
 

@@ -99,6 +99,8 @@ def reading(recipe: Recipe, place: AudioPlace) -> Iterator[None]:
         yield
     except UNREADABLE as error:
         _stop_at_outage(recipe, place)
+        if not is_file(place.path):
+            raise RefusedError("the audio file is not there") from error
         raise RefusedError("audio cannot be read", one_line(error)) from error
 
 

@@ -45,7 +45,7 @@ def breach(figures: Mapping[str, float], config: QualityConfig) -> tuple[str, st
     or NaN is not judged.
     """
     for limit in _limits(config):
-        value = figures.get(limit.figure, math.nan)
+        value = figures.get(limit.figure, math.nan) + 0.0  # -0 is 0
         if limit.least is not None and value < limit.least:
             return limit.reason, f"{limit.figure} {value:.4g} under {limit.least:g}"
         if limit.most is not None and value > limit.most:

@@ -209,7 +209,7 @@ def test_what_is_no_audio_is_refused(tmp_path: Path, data: bytes) -> None:
 
 def test_a_file_that_is_missing_is_refused_while_the_corpus_is_there(tmp_path: Path) -> None:
     gone = Recording("a", AudioPlace(tmp_path / "gone.wav"))
-    with pytest.raises(RefusedError, match="audio cannot be read"):
+    with pytest.raises(RefusedError, match="the audio file is not there"):
         list(takes(recipe_of(tmp_path), gone, {}))
 
 

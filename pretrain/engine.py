@@ -68,6 +68,7 @@ class Processes:
         _alone_without_launcher()
         if device == "cpu":
             os.environ["DS_ACCELERATOR"] = "cpu"
+        _without_compiled_operators()
         from accelerate import PartialState
 
         # DeepSpeed on a machine without CUDA needs this state made before any Accelerator.
@@ -132,6 +133,17 @@ def end_process(code: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def _without_compiled_operators() -> None:
+    """Keep DeepSpeed from probing for and compiling operators that no training step calls.
+
+    On a CPU it would compile one for inference. torch guards that with a lock file which a killed
+    process leaves behind, and every later process on any machine with this home waits for it.
+    """
+    import deepspeed.ops
+
+    deepspeed.ops.__compatible_ops__ = {}
 
 
 def _alone_without_launcher() -> None:

@@ -24,6 +24,7 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from pretrain.engine import Fragment
+from shards.checksum import measured
 from shards.errors import UserError
 from shards.plan import Origin
 
@@ -205,11 +206,8 @@ def _flush(path: Path) -> None:
 
 
 def _sum(path: Path) -> FileSum:
-    digest = xxhash.xxh3_64()
-    with path.open("rb") as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
-    return FileSum(bytes=path.stat().st_size, xxh3=digest.hexdigest())
+    size, checksum = measured(path)
+    return FileSum(bytes=size, xxh3=f"{checksum:016x}")
 
 
 def prune(root: Path, keep_last: int) -> None:

@@ -66,8 +66,8 @@ class NumbersFile:
 class StringsFile:
     """A column of strings: where each ends, and their bytes one after another."""
 
-    def __init__(self, scratch: Path, kind: Any) -> None:
-        self._starts = NumbersFile(scratch, kind)
+    def __init__(self, scratch: Path) -> None:
+        self._starts = NumbersFile(scratch, np.int64)
         self._text = NumbersFile(scratch, np.uint8)
         self._starts.extend(np.zeros(1))
 

@@ -90,7 +90,7 @@ class IndexWriter:
         self.lengths, self.figures = tuple(lengths), tuple(figures[:MOST_FIGURES])
         self.rows = 0
         self._shards: list[ShardFacts] = []
-        self._key = StringsFile(scratch, np.int64)
+        self._key = StringsFile(scratch)
         self._names = {
             name: NamesFile(scratch) for name in ("shard", "speaker", "language", "source")
         } | {name: NamesFile(scratch) for name in names}

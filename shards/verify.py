@@ -11,9 +11,8 @@ from pathlib import Path
 
 import xxhash
 
+from shards.checksum import measured
 from shards.index import Index, ShardFacts
-
-BLOCK_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -59,18 +58,10 @@ def _damage(index: Index, number: int, facts: ShardFacts) -> Iterator[Damage]:
     if not path.is_file():
         yield Damage(facts.name, "", "it is not there")
         return
-    if path.stat().st_size == facts.bytes and _checksum(path) == facts.checksum:
+    if path.stat().st_size == facts.bytes and measured(path)[1] == facts.checksum:
         return
     yield _shard_damage(path, facts)
     yield from _damaged_clips(index, number, path)
-
-
-def _checksum(path: Path) -> int:
-    digest = xxhash.xxh3_64()
-    with path.open("rb") as file:
-        while block := file.read(BLOCK_BYTES):
-            digest.update(block)
-    return int(digest.intdigest())
 
 
 def _shard_damage(path: Path, facts: ShardFacts) -> Damage:

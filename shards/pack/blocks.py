@@ -86,15 +86,11 @@ class _Makers:
         if block in self._missing and self._missing[block] == 0:
             del self._missing[block]
             chunks = self._chunks.pop(block)
-            self._running[self._pool.submit(_write, self._recipe, block, chunks)] = None
+            self._running[self._pool.submit(write_block, self._recipe, block, chunks)] = None
 
 
 def _prepare(recipe: Recipe, layout: Layout, chunk: Chunk) -> Done:
     return _of_chunk(prepare_chunk(recipe, layout, chunk), chunk)
-
-
-def _write(recipe: Recipe, block: int, chunks: tuple[Chunk, ...]) -> None:
-    write_block(recipe, block, chunks)
 
 
 def _of_chunk(done: ChunkDone, chunk: Chunk) -> Done:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet
 
 from shards.errors import UserError
 from shards.index import FACTS, SPLIT, ShardFacts

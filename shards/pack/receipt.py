@@ -64,18 +64,24 @@ class BlockDone:
     @property
     def there(self) -> bool:
         """Whether the block was finished, with the same settings."""
+        return self._own_facts() is not None
+
+    def _own_facts(self) -> dict[str, Any] | None:
         if not (self._rows_path.is_file() and self._facts_path.is_file()):
-            return False
+            return None
         try:
-            return self.schema is not None and self._facts["fingerprint"] == self._fingerprint
+            facts = self._facts if self.schema is not None else {}
+            return facts if facts["fingerprint"] == self._fingerprint else None
         except (ValueError, KeyError, OSError):
-            return False  # a machine that lost power left half of it
+            return None  # a machine that lost power left half of it
 
     def whole(self, out: Path) -> bool:
         """Whether it was finished and its shards in ``out`` are as long as they were."""
-        return self.there and all(
-            (out / shard.name).is_file() and (out / shard.name).stat().st_size == shard.bytes
-            for shard in self.shards
+        facts = self._own_facts()
+        return facts is not None and all(
+            (out / shard["name"]).is_file()
+            and (out / shard["name"]).stat().st_size == shard["bytes"]
+            for shard in facts["shards"]
         )
 
     def forget(self) -> None:

@@ -11,8 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import xxhash
-
+from shards.checksum import measured
 from shards.index import ShardFacts
 from shards.stores.local import LocalStore
 from shards.stores.remote import RemoteFolder
@@ -146,7 +145,7 @@ class CachedStore:
         return self.remote.copy(about.name, part) or self._verify(about, part)
 
     def _verify(self, about: ShardFacts, part: Path) -> bool | ReadFailure:
-        size, checksum = _measure(part)
+        size, checksum = measured(part)
         if (size, checksum) == (about.bytes, about.checksum):
             return True
         found = f"{size} bytes with checksum {checksum:016x}"
@@ -214,13 +213,3 @@ class ReadAhead:
                 return self._queue.popleft()
             self._running -= 1
             return None
-
-
-def _measure(path: Path) -> tuple[int, int]:
-    """A file's size in bytes and the xxh3_64 of them."""
-    digest, size = xxhash.xxh3_64(), 0
-    with open(path, "rb", buffering=0) as file:
-        while piece := file.read(1024**2):
-            digest.update(piece)
-            size += len(piece)
-    return size, digest.intdigest()

@@ -235,7 +235,7 @@ def test_chunks_of_other_settings_are_not_used(
     def stopped(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(blocks, "_write", stopped)
+    monkeypatch.setattr(blocks, "write_block", stopped)
     with pytest.raises(KeyboardInterrupt):
         packed(voices, tmp_path, PackConfig(audio=AudioConfig(sample_rate=4000)))
     monkeypatch.undo()

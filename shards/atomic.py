@@ -12,16 +12,18 @@ from pathlib import Path
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """A path beside ``path`` to write to; it takes ``path``'s place when the block ends well.
 
     Else it is removed. It is on the disk before it takes the place, so that a machine that loses
-    power leaves the old file or the new one. Processes on several machines may write the same file.
+    power leaves the old file or the new one; a file that is not ``durable`` may be torn then.
+    Processes on several machines may write the same file.
     """
     aside = aside_of(path)
     try:
         yield aside
-        _to_disk(aside)
+        if durable:
+            _to_disk(aside)
         os.replace(aside, path)
     except BaseException:
         aside.unlink(missing_ok=True)

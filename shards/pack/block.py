@@ -17,7 +17,7 @@ from shards.atomic import replacing
 from shards.buckets import edges_of
 from shards.index import ClipRow, Member, ShardFacts
 from shards.index_writer import largest_values, rows_table
-from shards.pack.chunk import Kept, data_path, done_chunk, forget_chunk
+from shards.pack.chunk import Kept, data_path, forget_chunk, listed_chunk
 from shards.pack.layout import Chunk
 from shards.pack.receipt import FILE, NAME, SOUND, WORDS, BlockDone
 from shards.pack.recipe import Recipe
@@ -48,8 +48,7 @@ def write_block(recipe: Recipe, block: int, chunks: Sequence[Chunk]) -> None:
     clips: list[Placed] = []
     rejects: list[Reject] = []
     for chunk in chunks:
-        done = done_chunk(recipe, chunk)
-        assert done is not None, f"chunk {chunk.name} is not prepared"
+        done = listed_chunk(recipe, chunk)
         data = _mapped(data_path(recipe, chunk))
         clips += [Placed(clip, data) for clip in done.clips]
         rejects += done.rejects

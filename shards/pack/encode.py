@@ -68,7 +68,7 @@ def sound_hash(audio: Audio | None, files: Mapping[str, bytes]) -> int:
     """Of the decoded samples, so that the same sound in another format is found; else of files."""
     if audio is None:
         return xxhash.xxh3_64_intdigest(b"".join(files[name] for name in sorted(files)))
-    return xxhash.xxh3_64_intdigest(audio.samples.tobytes(), seed=audio.sample_rate)
+    return xxhash.xxh3_64_intdigest(audio.samples.data, seed=audio.sample_rate)
 
 
 def words_hash(text: str, speaker: str) -> int:

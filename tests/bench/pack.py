@@ -1,6 +1,6 @@
 """Packing against a bare loop over the same files: decode, resample, encode FLAC.
 
-    python tests/bench/pack.py build/bench [--clips 400] [--copies 3]
+    python tests/bench/pack.py build/bench [--clips 400] [--copies 12]
 
 Both run on one core and on all; the ratio is of audio-hours per core-hour. Packing also measures
 quality, hashes, checks, sorts into shards and writes an index.
@@ -83,7 +83,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--clips", type=int, default=400)
-    parser.add_argument("--copies", type=int, default=3)
+    parser.add_argument("--copies", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=2)
     given = parser.parse_args()
     files = corpus(given.folder, given.clips, given.copies)

@@ -229,16 +229,20 @@ def test_other_settings_in_the_same_folder_are_refused(spoken: tuple[Path, Path]
         packed(spoken[0], spoken[1], other)
 
 
-def test_chunks_of_other_settings_are_not_used(
-    voices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def packed_but_for_shards(source: Path, out: Path, config: PackConfig) -> None:
+    """Stop when all chunks of the first block are there."""
+
     def stopped(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(blocks, "write_block", stopped)
-    with pytest.raises(KeyboardInterrupt):
-        packed(voices, tmp_path, PackConfig(audio=AudioConfig(sample_rate=4000)))
-    monkeypatch.undo()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(blocks, "write_block", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            packed(source, out, config)
+
+
+def test_chunks_of_other_settings_are_not_used(voices: Path, tmp_path: Path) -> None:
+    packed_but_for_shards(voices, tmp_path, PackConfig(audio=AudioConfig(sample_rate=4000)))
     assert list((tmp_path / ".pack").glob("chunk-*.json"))
     with pytest.raises(UserError, match=r"audio\.sample_rate was 4000 and is now None"):
         packed(voices, tmp_path, PackConfig())
@@ -247,6 +251,18 @@ def test_chunks_of_other_settings_are_not_used(
     packed(voices, tmp_path, PackConfig())
     packed(voices, tmp_path.parent / "fresh", PackConfig())
     assert tree_bytes(tmp_path) == tree_bytes(tmp_path.parent / "fresh")
+
+
+def test_chunks_that_a_machine_without_power_tore_are_prepared_again(
+    voices: Path, tmp_path: Path
+) -> None:
+    packed_but_for_shards(voices, tmp_path / "torn", PackConfig())
+    (data,) = (tmp_path / "torn" / ".pack").glob("chunk-*.bin")
+    whole = data.read_bytes()
+    data.write_bytes(whole[: len(whole) // 2] + bytes(len(whole) - len(whole) // 2))
+    packed(voices, tmp_path / "torn", PackConfig())
+    packed(voices, tmp_path / "fresh", PackConfig())
+    assert tree_bytes(tmp_path / "torn") == tree_bytes(tmp_path / "fresh")
 
 
 def test_a_refused_command_does_not_touch_a_job_that_runs(voices: Path, tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ class ChunkDone:
 def prepare_chunk(recipe: Recipe, layout: Layout, chunk: Chunk) -> ChunkDone:
     """Prepare the recordings of a chunk into its file; the list of what lies there comes last.
 
-    A checksum tells a file that a machine without power has torn: cheaper than to wait for the disk.
+    A checksum tells a file that a loss of power has torn: cheaper than to wait for the disk.
     """
     clips: list[Kept] = []
     rejects: list[Reject] = []

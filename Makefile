@@ -37,7 +37,7 @@ bench-data: $(STAMP) $(PEERS)/.installed  ## the stream against its peers: 15 mi
 	$(BIN)/python tests/bench/data.py build/bench
 	$(BIN)/python tests/bench/padding.py
 
-bench-pack: $(STAMP)  ## packing against decode, resample and encode of the same files: 10 minutes
+bench-pack: $(STAMP)  ## packing against decode, resample and encode of the same files: 15 minutes, 5 GB
 	$(BIN)/python tests/bench/pack.py build/bench
 
 bench-startup: $(STAMP)  ## the first micro-batch of corpora of up to 100 million clips: 20 GB

@@ -28,11 +28,14 @@ COLUMNS = frozenset({*FACTS, SPLIT})
 
 
 class UnusableError(ValueError):
-    """What is wrong with a clip's description: the reason, and the figure that decided."""
+    """What is wrong with what a corpus has for a clip.
 
-    def __init__(self, reason: str, value: Any = "") -> None:
+    The reason, the figure that decided, and the file it lies in where that is not the audio's.
+    """
+
+    def __init__(self, reason: str, value: Any = "", file: str = "") -> None:
         super().__init__(reason)
-        self.reason = reason
+        self.reason, self.file = reason, file
         self.figure = (value if isinstance(value, str) else repr(value))[:80]
 
 

@@ -41,9 +41,10 @@ class Placed:
 
 
 def write_block(recipe: Recipe, block: int, chunks: Sequence[Chunk]) -> None:
-    """Write the shards of a block whose chunks are prepared, and last its receipt.
+    """Write the shards of a block whose chunks are prepared, and the draft of its receipt.
 
-    The shards depend on the block's clips and their order, not on where chunks were cut.
+    The shards depend on the block's clips and their order, not on where chunks were cut. Waiting for
+    the disk is left to `confirm_block`, so that this process can go on.
     """
     clips: list[Placed] = []
     rejects: list[Reject] = []
@@ -63,7 +64,12 @@ def write_block(recipe: Recipe, block: int, chunks: Sequence[Chunk]) -> None:
         ordered += chosen
     table = _with_names(rows_table(rows), [place.clip for place in ordered])
     receipt = BlockDone(recipe.work, block, recipe.fingerprint)
-    receipt.write(table, shards, rejects, largest_values(rows))
+    receipt.draft(table, shards, rejects, largest_values(rows))
+
+
+def confirm_block(recipe: Recipe, block: int, chunks: Sequence[Chunk]) -> None:
+    """Wait until the shards of a written block are on the disk; then it is finished."""
+    BlockDone(recipe.work, block, recipe.fingerprint).confirm(recipe.out)
     for chunk in chunks:
         forget_chunk(recipe, chunk)
 
@@ -132,7 +138,7 @@ def _write_shard(
 ) -> tuple[ShardFacts, list[ClipRow]]:
     import webdataset  # brings torch, and takes longer than all else that a worker begins with
 
-    with replacing(recipe.out / name) as aside:
+    with replacing(recipe.out / name, durable=False) as aside:
         with (
             aside.open("wb") as stream,
             webdataset.TarWriter(

@@ -8,14 +8,30 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from shards.errors import UserError
+
 if TYPE_CHECKING:
     from shards.pack.config import PackConfig
     from shards.pack.finish import PackReport
     from shards.pack.job import Part
 
+
+def _place(text: str) -> Path:
+    if not text:
+        raise UserError("command line: SOURCE or OUT is empty; write . for the folder you are in")
+    return Path(text)
+
+
 CORES = os.cpu_count() or 1
 Workers = Annotated[int, typer.Option(min=1, help="Worker processes.")]
-Out = Annotated[Path, typer.Argument(help="Folder for shards, index and rejects.")]
+Source = Annotated[
+    Path,
+    typer.Argument(help="A corpus; docs/pack.md lists the kinds.", metavar="SOURCE", parser=_place),
+]
+Out = Annotated[
+    Path,
+    typer.Argument(help="Folder for shards, index and rejects.", metavar="OUT", parser=_place),
+]
 Settings = Annotated[
     list[str] | None,
     typer.Argument(help="Settings to change, such as cut.max_seconds=30.", metavar="KEY.SUB=VALUE"),
@@ -30,7 +46,7 @@ PartOption = Annotated[
 
 
 def pack(
-    source: Annotated[Path, typer.Argument(help="A corpus; docs/pack.md lists the kinds.")],
+    source: Source,
     out: Out,
     settings: Settings = None,
     features: Annotated[
@@ -54,7 +70,12 @@ def pack(
 
 
 def repack(
-    source: Annotated[Path, typer.Argument(help="A .tar of WebDataset, or a folder with some.")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="A .tar of WebDataset, or a folder with some.", metavar="SOURCE", parser=_place
+        ),
+    ],
     out: Out,
     settings: Settings = None,
     config: ConfigFile = None,
@@ -111,23 +132,32 @@ def _pack(
 def print_report(report: PackReport, out: Path) -> None:
     """What there is now, and what did not get in."""
     typer.echo(
-        f"{out}: {report.clips:,} clips, {report.hours:,.2f} h in {report.shards} shards, "
-        f"{report.rejects.total():,} rejected"
+        f"{out}: {_count(report.clips, 'clip')}, {report.hours:,.2f} h in "
+        f"{_count(report.shards, 'shard')}, {report.rejects.total():,} rejected"
     )
     for reason, count in report.rejects.most_common():
         typer.echo(f"  {count:,} x {reason} (rejects.parquet names them)")
+    if 0 < report.wordless < report.clips:
+        typer.echo(
+            f"  {_count(report.wordless, 'clip')} without text: there was none, or it was a whole "
+            "recording's that was cut (recording_text in the pieces' facts)"
+        )
     if report.near:
         typer.echo(
-            f"  {report.near:,} clips have the words, speaker and length of another "
+            f"  {_count(report.near, 'clip')} with the words, speaker and length of another "
             "(duplicates.near=reject leaves them out)"
         )
     if report.wants_validation:
         share = f"{report.validation_share:.1%} of the hours"
         typer.echo(
-            f"  {len(report.validation)} speakers, {share}, are for validation"
+            f"  for validation: {_count(len(report.validation), 'speaker')}, {share}"
             if report.validation
             else "  nothing is set apart for validation: fewer than two speakers have names"
         )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def index(
@@ -138,7 +168,6 @@ def index(
     """Index WebDataset tars where they lie, so that a run can train on them as they are."""
     from rich.console import Console
 
-    from shards.errors import UserError
     from shards.pack.in_place import index_tars
     from shards.pack.progress import Screen
 
@@ -160,7 +189,8 @@ def verify(
     workers: Annotated[int, typer.Option(min=1, help="Threads.")] = CORES,
 ) -> None:
     """Read every shard again and compare with the checksums in the index."""
-    from shards.errors import UserError
+    from rich.filesize import decimal
+
     from shards.verify import verify as verify_shards
 
     read = damaged = 0
@@ -171,7 +201,7 @@ def verify(
             typer.echo(f"{damage.shard}: {damage.key and damage.key + ': '}{damage.what}")
     if damaged:
         raise UserError(
-            f"DIR: {folder} has {damaged} damaged shards, named above; bring them back, or remove "
-            "them and run the same 'segue shards pack' again"
+            f"DIR: {folder} has {_count(damaged, 'damaged shard')}, named above; bring back what "
+            "they were, or remove them and run the same 'segue shards pack' again"
         )
-    typer.echo(f"{folder}: {read / 1e9:.2f} GB read, all as it was packed")
+    typer.echo(f"{folder}: {decimal(read)} read, all as it was packed")

@@ -16,7 +16,7 @@ from shards.errors import UserError
 from shards.index import FACTS, SPLIT, ShardFacts
 from shards.index_writer import IndexWriter, raise_to
 from shards.pack.config import PackConfig
-from shards.pack.receipt import BlockDone
+from shards.pack.receipt import WORDS, BlockDone
 from shards.pack.recipe import WORK_FOLDER
 from shards.pack.rejects import REJECTS, rejects_writer
 from shards.pack.repeats import Repeats, find_repeats
@@ -27,12 +27,17 @@ from shards.pack.work import forget_work
 
 @dataclass
 class PackReport:
-    """What packing gave. ``near`` counts clips that stay though another is nearly the same."""
+    """What packing gave.
+
+    ``near`` counts clips that stay though another is nearly the same, ``wordless`` those without
+    text.
+    """
 
     clips: int = 0
     hours: float = 0.0
     shards: int = 0
     near: int = 0
+    wordless: int = 0
     wants_validation: bool = False
     validation: frozenset[str] = frozenset()
     validation_share: float = 0.0
@@ -78,6 +83,7 @@ def write_dataset(
             writer.add(_with_split(table, speakers), shards)
             raise_to(largest, block.largest)
             report.shards += len(shards)
+            report.wordless += int(np.sum(table.column(WORDS).to_numpy() == 0))
             report.hours += float(np.sum(table.column("seconds").to_numpy(), dtype=float)) / 3600
     report.clips = writer.rows
     if report.clips == 0:

@@ -54,8 +54,10 @@ def prepare(recipe: Recipe, recording: Recording) -> Iterator[Prepared | Reject]
         for take in takes(recipe, recording, bound):
             own = carried if take.name == recording.name else bound
             yield _prepared_or_not(recipe, recording, take, own, file)
-    except (RefusedError, UnusableError) as refused:
+    except RefusedError as refused:
         yield Reject(recording.name, refused.reason, refused.figure, file)
+    except UnusableError as unusable:
+        yield Reject(recording.name, unusable.reason, unusable.figure, unusable.file or file)
     except ValueError as error:
         yield Reject(recording.name, one_line(error), "", file)
 

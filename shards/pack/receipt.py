@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from shards.atomic import replacing
+from shards.atomic import to_disk
 from shards.index import ShardFacts
 from shards.sources.source import Reject
 
@@ -40,9 +41,19 @@ class BlockDone:
         largest: dict[str, int],
     ) -> None:
         """Put the receipt down; ``table`` has the columns of an index, and those named above."""
+        self.draft(table, shards, rejects, largest)
+        self._put_down()
+
+    def draft(
+        self,
+        table: pa.Table,
+        shards: Sequence[ShardFacts],
+        rejects: Sequence[Reject],
+        largest: dict[str, int],
+    ) -> None:
+        """Prepare what `confirm` puts down, without waiting for the disk."""
         with (
-            replacing(self._rows_path) as aside,
-            pa.OSFile(str(aside), "wb") as sink,
+            pa.OSFile(str(_draft(self._rows_path)), "wb") as sink,
             pa.ipc.new_file(sink, table.schema) as writer,
         ):
             writer.write_table(table)
@@ -53,8 +64,19 @@ class BlockDone:
             "largest": largest,
             "seconds": pc.sum(table.column("seconds")).as_py() or 0.0,
         }
-        with replacing(self._facts_path) as aside:
-            aside.write_text(json.dumps(facts), encoding="utf-8")
+        _draft(self._facts_path).write_text(json.dumps(facts), encoding="utf-8")
+
+    def confirm(self, out: Path) -> None:
+        """Put the draft down once its shards in ``out`` are on the disk."""
+        facts = json.loads(_draft(self._facts_path).read_text(encoding="utf-8"))
+        for shard in facts["shards"]:
+            to_disk(out / shard["name"])
+        self._put_down()
+
+    def _put_down(self) -> None:
+        for path in (self._rows_path, self._facts_path):
+            to_disk(_draft(path))
+            os.replace(_draft(path), path)
 
     @property
     def paths(self) -> tuple[Path, Path]:
@@ -127,3 +149,7 @@ class BlockDone:
     def schema(self) -> pa.Schema:
         """The columns of `table`."""
         return pa.ipc.open_file(pa.memory_map(str(self._rows_path))).schema
+
+
+def _draft(path: Path) -> Path:
+    return path.with_name(f".{path.name}.draft")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from shards.pack.config import PackConfig
 from shards.pack.recipe import WORK_FOLDER, Recipe
 
 SETTINGS = "pack.json"
+MOST_TOLD = 5
 
 
 class State(BaseModel):
@@ -76,17 +78,26 @@ class State(BaseModel):
 
     def refuse_other(self, theirs: State, out: Path) -> None:
         """UserError if ``theirs``, found in ``out``, differs."""
-        before, now = theirs._compared(), self._compared()
+        before, now = dict(_leaves(theirs._compared())), dict(_leaves(self._compared()))
         other = [
             f"{key} was {before.get(key)} and is now {now.get(key)}"
             for key in {**before, **now}
             if before.get(key) != now.get(key)
         ]
         if other:
+            more = f"; and {len(other) - MOST_TOLD} more" if len(other) > MOST_TOLD else ""
             raise UserError(
-                f"OUT: {out} was begun with other settings ({'; '.join(other)}); "
+                f"OUT: {out} was begun with other settings ({'; '.join(other[:MOST_TOLD])}{more}); "
                 "choose an empty folder"
             )
+
+
+def _leaves(settings: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{within}{key}.")
+        else:
+            yield f"{within}{key}", value
 
 
 def _written_first(path: Path, text: str) -> bool:

@@ -61,27 +61,28 @@ def frame_length(sample_rate: int) -> int:
     return max(1, round(sample_rate * FRAME_SECONDS))
 
 
-def frame_powers(samples: Samples, sample_rate: int) -> Powers:
-    """The variance of every frame, float32 [frames]; the last frame may be shorter.
+def frame_moments(samples: Samples, sample_rate: int) -> tuple[Samples, Powers]:
+    """The mean and the power of every frame, float32 [frames]; the last frame may be shorter.
 
-    The variance, not the mean square: so a constant offset and slow rumble do not count. A frame
-    that holds a NaN or an infinity has infinite power.
+    Power is the variance, not the mean square: so a constant offset and slow rumble do not count. A
+    frame that holds a NaN or an infinity has infinite power.
     """
     size = frame_length(sample_rate)
     whole = len(samples) // size * size
-    powers = _variances(samples[:whole].reshape(-1, size))
+    means, powers = _moments(samples[:whole].reshape(-1, size))
     if whole < len(samples):
-        powers = np.append(powers, _variances(samples[None, whole:]))
-    return powers
+        mean, power = _moments(samples[None, whole:])
+        means, powers = np.append(means, mean), np.append(powers, power)
+    return means, powers
 
 
-def _variances(frames: Samples) -> Powers:
+def _moments(frames: Samples) -> tuple[Samples, Powers]:
     with np.errstate(over="ignore", invalid="ignore"):
-        means = np.einsum("ij->i", frames) / np.float32(frames.shape[1])
-        squares = np.einsum("ij,ij->i", frames, frames) / np.float32(frames.shape[1])
+        means: Samples = np.einsum("ij->i", frames) / np.float32(frames.shape[1])
+        squares = np.vecdot(frames, frames) / np.float32(frames.shape[1])
         variances: Powers = np.maximum(squares - means * means, 0)
     variances[~np.isfinite(variances)] = np.inf
-    return variances
+    return means, variances
 
 
 def smoothed(powers: Powers, frames: int) -> Powers:
@@ -121,7 +122,7 @@ class _Measured:
 
 def _measured(blocks: Iterable[Samples], sample_rate: int) -> Iterator[_Measured]:
     for samples in _evenly(blocks, STRETCH_FRAMES * frame_length(sample_rate)):
-        yield _Measured(samples, frame_powers(samples, sample_rate))
+        yield _Measured(samples, frame_moments(samples, sample_rate)[1])
 
 
 def _evenly(blocks: Iterable[Samples], size: int) -> Iterator[Samples]:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from shards.audio import AudioPlace
 from shards.errors import UserError
+from shards.json_facts import UnusableError
 from shards.sources.named_lines import BOM, NamedLines
 from shards.sources.paths import is_file, printable
 from shards.sources.source import Members, Recording, Reject, Source
@@ -78,7 +79,7 @@ class ExperimentFolder(Source):
     def members(self, recording: Recording) -> Members:
         """``phonemes.npy`` int16 [P], ``semantic.npy`` int16 [S], ``bert.npy`` float16 [1024, P].
 
-        And ``cnhubert.npy`` float16 [768, T], 50 a second. ValueError where features are broken
+        And ``cnhubert.npy`` float16 [768, T], 50 a second. UnusableError where features are broken
         or do not fit the phonemes.
         """
         known = symbol_ids(self._config.symbols)
@@ -199,10 +200,11 @@ def _features(path: Path, what: str, shape: tuple[int | None, ...]) -> npt.NDArr
         )
         finite = bool(half.isfinite().all())
     except Exception as error:  # a torn or foreign pickle fails in many ways
-        raise ValueError(f"{what} features cannot be read") from error
+        raise UnusableError(f"{what} features cannot be read", file=str(path)) from error
     if not fits:
-        raise ValueError(f"{what} features are not of the clip's shape")
+        found = str(tuple(half.shape))
+        raise UnusableError(f"{what} features are not of the clip's shape", found, str(path))
     if not finite:
-        raise ValueError(f"{what} features are not finite")
+        raise UnusableError(f"{what} features are not finite", file=str(path))
     array: npt.NDArray[np.float16] = half.numpy()
     return array

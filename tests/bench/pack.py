@@ -1,6 +1,6 @@
 """Packing against a bare loop over the same files: decode, resample, encode FLAC.
 
-    python tests/bench/pack.py build/bench [--clips 400] [--copies 12]
+    python tests/bench/pack.py build/bench [--clips 400] [--copies 24]
 
 Both run on one core and on all; the ratio is of audio-hours per core-hour. Packing also measures
 quality, hashes, checks, sorts into shards and writes an index.
@@ -13,6 +13,7 @@ import io
 import multiprocessing
 import os
 import shutil
+import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -83,7 +84,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--clips", type=int, default=400)
-    parser.add_argument("--copies", type=int, default=12)
+    parser.add_argument("--copies", type=int, default=24)
     parser.add_argument("--rounds", type=int, default=2)
     given = parser.parse_args()
     files = corpus(given.folder, given.clips, given.copies)
@@ -92,12 +93,15 @@ def main() -> None:
     print(f"{len(listed)} files, {hours:.2f} h, {STORED_RATE} to {TARGET_RATE} Hz")
     print(f"{'processes':>9} {'bare loop':>10} {'segue':>10} {'ratio':>6}  audio-h per core-h")
     for processes in sorted({1, os.cpu_count() or 1}):
+        ratios = []
         for _ in range(given.rounds):
             loop = hours_per_core_hour(hours, processes, lambda n=processes: bare_loop(listed, n))
             ours = hours_per_core_hour(
                 hours, processes, lambda n=processes: packed(files, given.folder / "packed", n)
             )
-            print(f"{processes:>9} {loop:>10.0f} {ours:>10.0f} {ours / loop:>6.2f}")
+            ratios.append(ours / loop)
+            print(f"{processes:>9} {loop:>10.0f} {ours:>10.0f} {ratios[-1]:>6.2f}")
+        print(f"{processes:>9} {'median':>21} {statistics.median(ratios):>6.2f}")
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from shards.pack.config import (
 from shards.pack.finish import PackReport
 from shards.pack.job import Part, pack
 from shards.pack.merge import merge
+from shards.pack.state import State
 from shards.pack.work import hold
 from shards.verify import verify
 
@@ -215,6 +216,19 @@ def test_parts_with_other_settings_are_not_merged(voices: Path, tmp_path: Path) 
         merge(tmp_path / "out", [tmp_path / "1", tmp_path / "2"])
     with pytest.raises(UserError, match=r"holds no pack\.json of ours"):
         merge(tmp_path / "nothing")
+
+
+def test_what_differs_in_a_model_is_named_alone(voices: Path, tmp_path: Path) -> None:
+    packed(voices, tmp_path, PackConfig())
+    ours = State.read(tmp_path)
+    told = {"mel.npy": {"model": {"weights": "1", "layers": 12}}}
+    other = {"mel.npy": {"model": {"weights": "2", "layers": 12}}}
+    with pytest.raises(
+        UserError, match=r"settings \(models\.mel\.npy\.model\.weights was 1 and is"
+    ):
+        ours.model_copy(update={"about": other}).refuse_other(
+            ours.model_copy(update={"about": told}), tmp_path
+        )
 
 
 @pytest.mark.parametrize("text", ["0/2", "3/2", "2", "a/b", "1/", "-1/2"])

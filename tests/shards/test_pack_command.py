@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -61,7 +62,7 @@ def test_pack_verify_and_stats_from_the_command_line(voices: Path, tmp_path: Pat
     shard.write_bytes(shard.read_bytes()[:3000])
     done = segue("verify", tmp_path / "out")
     assert shard.name in done.stdout
-    assert_one_sentence(done, "has 1 damaged shards")
+    assert_one_sentence(done, "has 1 damaged shard,")
 
 
 def test_mistakes_are_one_sentence(voices: Path, tmp_path: Path) -> None:
@@ -71,9 +72,19 @@ def test_mistakes_are_one_sentence(voices: Path, tmp_path: Path) -> None:
     assert_one_sentence(segue("pack", voices, out, "--part", "5/4"), "--part 5/4")
     assert_one_sentence(segue("pack", voices, out, "--from", "tape"), "--from tape", "folder")
     assert_one_sentence(segue("pack", voices, out, "--features", "mell"), "mell", "mel")
+    assert_one_sentence(segue("pack", voices, ""), "is empty", "write .")
     assert_one_sentence(segue("merge", tmp_path), "pack.json")
     assert_one_sentence(segue("index", tmp_path), "no .tar files")
     assert not out.exists()
+
+
+def test_the_summary_counts_clips_without_text(voices: Path, tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    shutil.copytree(voices, corpus)
+    first, *_ = sorted(corpus.rglob("*.wav"))
+    first.with_suffix(".txt").write_text("words")
+    done = segue("pack", corpus, tmp_path / "out")
+    assert "11 clips without text" in done.stdout
 
 
 @pytest.fixture

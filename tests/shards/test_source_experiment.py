@@ -12,6 +12,7 @@ import xxhash
 from experiment_corpus import write_experiment
 
 from shards.errors import UserError
+from shards.json_facts import UnusableError
 from shards.pack.config import GptSovitsConfig, PackConfig
 from shards.sources import open_source
 from shards.sources.experiment_folder import (
@@ -244,8 +245,9 @@ def test_broken_bert_features_are_refused(content: str, tmp_path: Path) -> None:
         path.write_bytes(saved)
     else:
         torch.save(saved, path)
-    with pytest.raises(ValueError, match=f"BERT features .*{reason}"):
+    with pytest.raises(UnusableError, match=f"BERT features .*{reason}") as refused:
         ExperimentFolder(tmp_path / "x", CONFIG).members(clip)
+    assert refused.value.file == str(path)
 
 
 def test_cnhubert_features_are_packed_where_they_are_asked_for(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ class Placed:
 def write_block(recipe: Recipe, block: int, chunks: Sequence[Chunk]) -> None:
     """Write the shards of a block whose chunks are prepared, and the draft of its receipt.
 
-    The shards depend on the block's clips and their order, not on where chunks were cut. Waiting for
+    The shards depend on the clips and their order, not on where chunks were cut. Waiting for
     the disk is left to `confirm_block`, so that this process can go on.
     """
     clips: list[Placed] = []

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PEERS := .bench/peers
 
-.PHONY: quickstart test test-slow lint bench-data bench-pack bench-startup clean
+.PHONY: quickstart test test-slow lint bench-data bench-pack bench-startup bench-checkpoint clean
 
 $(STAMP): setup.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -42,6 +42,11 @@ bench-pack: $(STAMP)  ## packing against decode, resample and encode of the same
 
 bench-startup: $(STAMP)  ## the first micro-batch of corpora of up to 100 million clips: 20 GB
 	$(BIN)/python tests/bench/startup.py build/bench
+
+bench-checkpoint: $(STAMP)  ## saving and restoring against DeepSpeed's own: 2 minutes, 5 GB
+	mkdir -p build/bench/checkpoint
+	DS_ACCELERATOR=cpu $(BIN)/accelerate launch --config_file configs/accelerate/zero2.yaml \
+		--num_processes 2 tests/bench/checkpoint.py build/bench/checkpoint
 
 clean:
 	rm -rf $(VENV) .bench quickstart build *.egg-info

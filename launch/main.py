@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from pretrain.checkpoint.cli import app as checkpoint_app
 from shards.cli import app as shards_app
 from shards.commands import commands
 from shards.errors import sentence
@@ -41,6 +42,7 @@ def quickstart(
 
 
 app.add_typer(shards_app, name="shards")
+app.add_typer(checkpoint_app, name="checkpoint")
 
 
 @app.command()

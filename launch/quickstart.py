@@ -56,7 +56,7 @@ def _make_corpus(shards: Path) -> None:
 
 
 def _summarise(run: Path, resume: list[str]) -> None:
-    from pretrain.checkpoint import newest_first
+    from pretrain.checkpoint.store import LocalStore
     from pretrain.metrics import read_log
 
     log = read_log(run / "log.jsonl")
@@ -67,7 +67,7 @@ def _summarise(run: Path, resume: list[str]) -> None:
     table.add_row(f"loss, last {ENDS} steps", f"{last:.3f} ({last / first - 1:+.0%})")
     table.add_row("tokens/s, median", f"{median(r['tokens_per_second'] for r in log):,.0f}")
     table.add_row("padding", f"{mean(record['padding'] for record in log):.1%}")
-    table.add_row("checkpoint", next(newest_first(run / "checkpoints")).name)
+    table.add_row("checkpoint", LocalStore(run / "checkpoints").names()[0])
     Console().print(table)
     typer.echo(f"watch:    tensorboard --logdir {shlex.quote(str(run / 'tensorboard'))}")
     typer.echo(f"resume:   {shlex.join(resume)}")

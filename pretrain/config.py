@@ -9,6 +9,9 @@ from typing import Literal
 from omegaconf import OmegaConf
 from pydantic import Field
 
+from pretrain.checkpoint.keep import CheckpointConfig
+from pretrain.checkpoint.location import store_at
+from pretrain.checkpoint.store import Store
 from pretrain.groups import OptimizerConfig
 from pretrain.models import ModelConfig
 from pretrain.schedule import ScheduleConfig
@@ -33,12 +36,10 @@ class RunConfig(Section):
 
 
 class TrainConfig(Section):
-    """``train``: absolute targets and how often to save."""
+    """``train``: absolute targets and how often to report."""
 
     steps: int | None = Field(default=None, ge=1, description="stop after this optimizer step")
     epochs: float | None = Field(default=None, gt=0, description="stop after this many epochs")
-    save_every: int = Field(default=1000, ge=1, description="optimizer steps between checkpoints")
-    keep_last: int = Field(default=2, ge=2, description="checkpoints kept")
     log_every: int = Field(default=10, ge=1, description="steps between lines on the terminal")
     max_skips: int = Field(
         default=5, ge=1, description="stop after so many non-finite steps in a row"
@@ -61,6 +62,7 @@ class Config(Section):
     data: DataConfig
     batch: BatchConfig
     train: TrainConfig
+    checkpoint: CheckpointConfig = CheckpointConfig()
     model: ModelConfig = Field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
@@ -68,6 +70,12 @@ class Config(Section):
     precision: Precision = "bf16"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     seed: int = Field(default=0, ge=0)
+
+    def checkpoints(self) -> Store:
+        """Where the run's checkpoints lie; UserError for a URL of an unknown protocol."""
+        folder, chosen = self.run.folder, self.checkpoint.dir
+        place = f"{chosen.rstrip('/')}/{self.run.name}" if chosen else str(folder / "checkpoints")
+        return store_at(place, folder / "upload")
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Config:

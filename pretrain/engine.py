@@ -20,37 +20,22 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from pretrain.checkpoint.board import Board
+from pretrain.checkpoint.manifest import EMA, MASTER, MOMENTS
+from pretrain.fragment import Fragment, share
 from pretrain.groups import Group, OptimizerConfig
+from pretrain.plain import PlainAdamW
 from pretrain.zero import DeepSpeedConfig, Precision, deepspeed_settings
 from shards.collate import Batch
 from shards.errors import UserError
 
 _T = TypeVar("_T")
-MOMENTS = ("exp_avg", "exp_avg_sq")
 # Where each of DeepSpeed's ZeRO optimizers keeps this rank's flat float32 masters.
 FLATS = {
     "BF16_Optimizer": "fp32_groups_flat_partition",  # stage 1 in bf16
     "DeepSpeedZeroOptimizer": "single_partition_of_fp32_groups",  # stages 1 and 2
     "DeepSpeedZeroOptimizer_Stage3": "fp32_partitioned_groups_flat",
 }
-
-
-@dataclass(frozen=True)
-class Fragment:
-    """A contiguous run of one parameter that this rank owns.
-
-    ``start`` counts from the beginning of the flattened parameter. ``states`` are float32 views
-    of the engine's own memory, all of one length: ``master`` and both moments.
-    """
-
-    name: str
-    start: int
-    states: Mapping[str, Tensor]
-
-    @property
-    def size(self) -> int:
-        """Numbers in the fragment."""
-        return self.states["master"].numel()
 
 
 @dataclass(frozen=True)
@@ -76,6 +61,13 @@ class Processes:
         return cls(
             state.process_index, state.num_processes, state.local_process_index, state.device
         )
+
+    def board(self) -> Board:
+        """A new store of small values, for threads beside what the ranks do together."""
+        host, store = os.environ["MASTER_ADDR"], cast("Any", dist).TCPStore
+        own = store(host, 0, None, True, wait_for_workers=False) if self.rank == 0 else None
+        port = self.gather(own and own.port)[0]
+        return cast("Board", own or store(host, port, None, False))
 
     def barrier(self) -> None:
         """Wait for all ranks."""
@@ -176,10 +168,15 @@ class Engine:
         self.stage, self.processes = zero.stage, processes
         self.groups = tuple(groups)
         self._shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
+        self._frozen = dict(_freeze_others(model, groups, processes))
         # The launcher's file was settled into ``zero``; Accelerate refuses to hear of it twice.
         os.environ.pop("ACCELERATE_CONFIG_DS_FIELDS", None)
+        plain = zero.stage == 0
         settings = deepspeed_settings(
-            zero, precision=precision, accumulation=accumulation, clip=optimizer.clip
+            zero,
+            precision=precision,
+            accumulation=accumulation,
+            clip=0.0 if plain else optimizer.clip,
         )
         accelerator = Accelerator(
             deepspeed_plugin=DeepSpeedPlugin(hf_ds_config=settings),
@@ -191,10 +188,20 @@ class Engine:
             redirect_stdout(StringIO()),
         ):  # DeepSpeed prints its progress
             warnings.simplefilter("ignore")
-            self._engine, _ = accelerator.prepare(model, _adamw(model, groups, optimizer))
+            adam = _adamw(model, groups, optimizer, plain=plain)
+            self._engine, _ = accelerator.prepare(model, adam)
         self._zero: Any = self._engine.optimizer
-        self._adam: Any = self._zero.optimizer
+        self._adam: Any = self._zero if plain else self._zero.optimizer
+        self._plain = plain
+        self._numbers = {id(flat): number for number, flat in enumerate(self._flats)}
         self._allocate_moments()
+        self._decay = optimizer.ema_decay
+        self._averages = [flat.detach().clone() for flat in self._flats] if self._decay else []
+
+    @property
+    def deepspeed(self) -> Any:
+        """The engine below, to be compared with."""
+        return self._engine
 
     @property
     def module(self) -> nn.Module:
@@ -227,24 +234,61 @@ class Engine:
         for settings, group in zip(self._adam.param_groups, self.groups, strict=True):
             settings["lr"] = rate * group.lr_scale
         self._engine.step()
-        return not self._zero.overflow
+        if self._zero.overflow:
+            return False
+        for average, flat in zip(self._averages, self._flats, strict=bool(self._decay)):
+            average.lerp_(flat.data, 1 - self._decay)
+        return True
 
     @property
     def gradient_norm(self) -> float:
         """The global norm of the last step's gradient, before clipping."""
         return float(self._engine.get_global_grad_norm())
 
-    def fragments(self) -> Iterator[Fragment]:
-        """Views of all that this rank owns."""
+    def owned(self) -> Iterator[Fragment]:
+        """Views of what this rank is to save: over all ranks every number once, spread evenly."""
+        rank, ranks = self.processes.rank, self.processes.world_size
+        trained = self._trained()
+        yield from (share(one, rank, ranks) for one in trained) if self._plain else trained
+        for name, (start, master) in self._frozen.items():
+            yield Fragment(name, start, {MASTER: master})
+
+    def held(self) -> Iterator[Fragment]:
+        """Views of all that a restore must fill, replicas and frozen weights in use included."""
+        yield from self._trained()
         for name, parameter in self.module.named_parameters():
-            place = self._zero3_place(parameter) if self.stage == 3 else _zero12_place(parameter)
+            if name in self._frozen:
+                start, master = self._frozen[name]
+                yield Fragment(name, start, {MASTER: master})
+                yield self._frozen_in_use(name, parameter)
+
+    def _trained(self) -> Iterator[Fragment]:
+        for name, parameter in self.module.named_parameters():
+            place = None if name in self._frozen else self._place(parameter)
             if place is None:
                 continue
             group, offset, start, size = place
             flat = self._flats[group]
-            state = self._state_of(flat)
-            states = {key: state[key].narrow(0, offset, size) for key in MOMENTS}
-            yield Fragment(name, start, {"master": flat.data.narrow(0, offset, size), **states})
+            states = {MASTER: flat.data} | {key: self._state_of(flat)[key] for key in MOMENTS}
+            if self._averages:
+                states[EMA] = self._averages[group]
+            yield Fragment(
+                name, start, {key: s.view(-1).narrow(0, offset, size) for key, s in states.items()}
+            )
+
+    def _place(self, parameter: Any) -> tuple[int, int, int, int] | None:
+        """(number of the flat tensor, offset in it, start in the parameter, size)."""
+        if self._plain:
+            return self._numbers[id(parameter)], 0, 0, parameter.numel()
+        return self._zero3_place(parameter) if self.stage == 3 else _zero12_place(parameter)
+
+    def _frozen_in_use(self, name: str, parameter: Any) -> Fragment:
+        if self.stage != 3:
+            return Fragment(name, 0, {MASTER: parameter.data.view(-1)})
+        held = parameter.ds_tensor
+        start = self.processes.rank * held.numel()
+        size = max(0, min(held.numel(), parameter.ds_numel - start))
+        return Fragment(name, start, {MASTER: held.data.narrow(0, 0, size)})
 
     @property
     def updates(self) -> int:
@@ -257,11 +301,13 @@ class Engine:
             self._state_of(flat)["step"].fill_(updates)
         if self.stage == 3:
             self._refresh_zero3()
-        else:
+        elif not self._plain:
             self._zero.update_lp_params()
 
     @property
     def _flats(self) -> list[Tensor]:
+        if self._plain:
+            return [parameter for group in self._adam.param_groups for parameter in group["params"]]
         return cast("list[Tensor]", getattr(self._zero, FLATS[type(self._zero).__name__]))
 
     def _allocate_moments(self) -> None:
@@ -297,18 +343,28 @@ def _zero12_place(parameter: Any) -> tuple[int, int, int, int] | None:
     return mapping.param_group_index, in_flat.start, in_parameter.start, in_flat.numel
 
 
-def _adamw(model: nn.Module, groups: Sequence[Group], config: OptimizerConfig) -> torch.optim.AdamW:
+def _freeze_others(
+    model: nn.Module, groups: Sequence[Group], processes: Processes
+) -> Iterator[tuple[str, tuple[int, Tensor]]]:
+    """Freeze what no group trains; this rank's share of each such weight, as (start, float32)."""
+    trained = {name for group in groups for name in group.parameters}
+    for name, parameter in model.named_parameters():
+        if name not in trained:
+            parameter.requires_grad_(False)
+            whole = Fragment(name, 0, {MASTER: parameter.detach().float().view(-1)})
+            own = share(whole, processes.rank, processes.world_size)
+            yield name, (own.start, own.states[MASTER].clone())
+
+
+def _adamw(
+    model: nn.Module, groups: Sequence[Group], config: OptimizerConfig, *, plain: bool
+) -> torch.optim.AdamW:
     named = dict(model.named_parameters())
-    return torch.optim.AdamW(
-        [
-            {
-                "params": [named[name] for name in group.parameters],
-                "weight_decay": group.weight_decay,
-            }
-            for group in groups
-        ],
-        lr=config.lr,
-        betas=config.betas,
-        eps=config.eps,
-        fused=True,
+    parts = [
+        {"params": [named[name] for name in group.parameters], "weight_decay": group.weight_decay}
+        for group in groups
+    ]
+    options: Any = {"lr": config.lr, "betas": config.betas, "eps": config.eps, "fused": True}
+    return (
+        PlainAdamW(parts, config.clip, **options) if plain else torch.optim.AdamW(parts, **options)
     )

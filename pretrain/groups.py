@@ -20,6 +20,9 @@ class OptimizerConfig(Section):
     betas: tuple[Momentum, Momentum] = (0.9, 0.95)
     eps: float = Field(default=1e-8, gt=0)
     weight_decay: float = Field(default=0.01, ge=0, description="not for norms and biases")
+    ema_decay: float = Field(
+        default=0.0, ge=0, lt=1, description="of an average of the weights beside them; 0: none"
+    )
     clip: float = Field(default=1.0, ge=0, description="largest global gradient norm; 0: no limit")
 
 

@@ -14,12 +14,12 @@ from pretrain.engine import Engine, Processes
 from pretrain.intake import StepData, take_step
 from pretrain.metrics import Metrics, Shown, StepRecord
 from pretrain.preflight import Ready
+from pretrain.saving import Saving
 from pretrain.schedule import rate_factor
 from pretrain.start import (
     Say,
     newest_checkpoint,
     resumed_plan,
-    save_checkpoint,
     start_engine,
     try_costliest,
 )
@@ -32,20 +32,24 @@ from shards.stream import stream
 def train(config: Config, ready: Ready, processes: Processes, stop: StopRequest, say: Say) -> None:
     """Train to the target, or until asked to stop; resumes from the run's newest checkpoint."""
     name, folder = config.run.name, config.run.folder
-    resume = newest_checkpoint(folder / "checkpoints", processes, say)
+    resume = newest_checkpoint(config.checkpoints(), processes, say)
     plan, start = resumed_plan(config, ready.plan, resume, say)
     target = config.train.target(plan)
     if resume and start >= target:
         stop.answered()
-        say(f"resumed run {name} from {resume[0]}: already at step {start}, the target is {target}")
+        say(
+            f"resumed run {name} from {resume.place}: already at step {start}, "
+            f"the target is {target}"
+        )
         return
 
-    engine = start_engine(config, ready, processes, resume)
+    engine = start_engine(config, ready, processes, resume, say)
     if resume:
-        say(f"resumed run {name} from {resume[0]}: step {start} of {target}")
+        say(f"resumed run {name} from {resume.place}: step {start} of {target}")
     else:
         say(f"new run {name} in {folder}: {target} steps")
     try_costliest(config, plan, engine, processes)
+    saving = Saving(config, engine, plan, resume, start, say)
     own = stream(
         plan,
         config.model.fields(),
@@ -56,10 +60,10 @@ def train(config: Config, ready: Ready, processes: Processes, stop: StopRequest,
         pin_memory=ready.device == "cuda",
     )
     batches = on_device(own, processes.device, depth=ready.accumulation)
-    is_first, skips, saved, step = processes.rank == 0, 0, start, start
+    is_first, skips, step = processes.rank == 0, 0, start
 
     shown = Shown(say, every=config.train.log_every, target=target)
-    with Metrics(folder, start, shown) if is_first else nullcontext() as metrics:
+    with saving, Metrics(folder, start, shown) if is_first else nullcontext() as metrics:
         for step_plan in plan.steps(start, target):
             began = time.perf_counter()
             data = take_step(batches, ready.accumulation, plan, config.model, processes)
@@ -69,6 +73,7 @@ def train(config: Config, ready: Ready, processes: Processes, stop: StopRequest,
                 break
             terms = accumulate(engine, data, config.seed)
             rate = config.optimizer.lr * rate_factor(config.schedule, step_plan.step, target)
+            saving.saver.wait_for_copy()
             moved = engine.step(rate)
             stopping, *totals = processes.sum([bool(stop), *terms.values()])
             means = {
@@ -101,15 +106,13 @@ def train(config: Config, ready: Ready, processes: Processes, stop: StopRequest,
                 metrics.write(record)
             if skips >= config.train.max_skips:
                 processes.fail(describe_skips(data, step, skips))
-            if step % config.train.save_every == 0 or step == target or stopping:
-                save_checkpoint(config, engine, processes, plan, step)
-                saved = step
+            saving.after(step)
             if stopping:
                 break
+    saving.finish(step)
     if data.mistake:
-        if step > saved:
-            save_checkpoint(config, engine, processes, plan, step)
         processes.fail(data.mistake)
+    saving.refuse_loss(step)
     stop.answered()
     stopped = f"stopped at step {step} as asked; the same command resumes it"
     say(f"run {name} " + (stopped if step < target else f"is at step {step}, its target"))

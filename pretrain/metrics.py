@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from io import RawIOBase
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from shards.atomic import replacing
 from shards.reading import Failure
 
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+_DISK_FULL = {errno.EDQUOT, errno.ENOSPC}
 TAGS = {
     "train/loss": "loss",
     "train/gradient_norm": "gradient_norm",
@@ -79,32 +88,35 @@ class Shown:
 
 
 class Metrics:
-    """Writes step records; only rank 0 makes one. Usable as a context manager."""
+    """Writes step records; only rank 0 makes one. Usable as a context manager.
+
+    A full disk leaves steps out of the log, which is said, and does not stop the run.
+    """
 
     def __init__(self, folder: Path, start: int, shown: Shown) -> None:
         """Continue the run in ``folder`` after step ``start``; later records are cut off."""
         self._shown = shown
-        from torch.utils.tensorboard import SummaryWriter
-
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "log.jsonl"
         cut_back(path, start)
         self._failures = folder / "data_errors.jsonl"
-        self._log = path.open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
+        self._log = path.open("ab", buffering=0)
+        self._folder, self._lost = folder / "tensorboard", 0
+        self._board = self._new_board(start + 1)
 
     def __enter__(self) -> Metrics:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._log.close()
-        self._board.close()
+        with suppress(OSError):
+            self._board.close()
 
     def failed(self, step: int, failures: Sequence[Failure]) -> None:
         """Append clips that could not be read to data_errors.jsonl."""
-        with self._failures.open("a", encoding="utf-8") as file:
-            for failure in failures:
-                file.write(json.dumps({"step": step, **asdict(failure)}) + "\n")
+        lines = [json.dumps({"step": step, **asdict(failure)}) + "\n" for failure in failures]
+        with self._failures.open("ab", buffering=0) as file:
+            _append(file, "".join(lines))
         self._shown.say(describe_failures(step, failures))
 
     def write(self, record: StepRecord) -> None:
@@ -112,14 +124,46 @@ class Metrics:
         values = asdict(record) | {"tokens_per_second": round(record.tokens_per_second, 1)}
         values |= values.pop("parts")
         clean = {name: value if math.isfinite(value) else None for name, value in values.items()}
-        self._log.write(json.dumps(clean) + "\n")
-        self._log.flush()
-        for tag, name in TAGS.items():
-            self._board.add_scalar(tag, values[name], record.step)
-        for name, value in record.parts.items():
-            self._board.add_scalar(f"train/{name}", value, record.step)
+        if _append(self._log, json.dumps(clean) + "\n"):
+            scalars = {tag: values[name] for tag, name in TAGS.items()}
+            scalars |= {f"train/{name}": value for name, value in record.parts.items()}
+            self._draw(record.step, scalars)
+        else:
+            self._lost += 1
+            if self._lost == 1:
+                self._shown.say(
+                    f"WARNING: no space left for {self._log.name}; steps from {record.step} on are "
+                    "not in it"
+                )
         if record.step % self._shown.every == 0 or record.step == self._shown.target:
             self._shown.say(line(record, self._shown.target))
+
+    def _new_board(self, step: int) -> SummaryWriter:
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter(str(self._folder), purge_step=step)
+
+    def _draw(self, step: int, scalars: Mapping[str, float]) -> None:
+        try:
+            if self._lost:  # a writer that met a full disk is of no use any more
+                self._board, self._lost = self._new_board(step), 0
+            for tag, value in scalars.items():
+                self._board.add_scalar(tag, value, step)
+        except OSError:
+            self._lost = self._lost or 1
+
+
+def _append(file: RawIOBase, text: str) -> bool:
+    """Whether there was room for all of it; else nothing of it is there."""
+    content, size = text.encode(), file.seek(0, os.SEEK_END)
+    try:
+        if file.write(content) == len(content):
+            return True
+    except OSError as error:
+        if error.errno not in _DISK_FULL:
+            raise
+    file.truncate(size)
+    return False
 
 
 def describe_failures(step: int, failures: Sequence[Failure]) -> str:

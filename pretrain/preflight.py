@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
-from pretrain.checkpoint import Manifest, newest_first, read_manifest, refuse_other_shapes
+from pretrain.checkpoint.manifest import Manifest, State, refuse_other_shapes
+from pretrain.checkpoint.store import newest
 from pretrain.config import Config
-from pretrain.zero import DeepSpeedConfig, settle
+from pretrain.zero import DeepSpeedConfig, refuse_precision, settle
 from shards.dataset import DataConfig, open_plan, refuse_damaged_shards
 from shards.errors import UserError
 from shards.plan import BatchConfig, Origin, Plan, changed_settings
@@ -33,6 +33,7 @@ def check(config: Config, *, world_size: int, device: str, environ: Mapping[str,
     so that a login node can check a run that needs GPUs.
     """
     zero = settle(config.deepspeed, environ)
+    refuse_precision(zero, config.precision)
     plan = open_plan(config.data, config.batch, config.seed)
     if environ.get("RANK", "0") == "0" and config.data.on_error == "stop":
         refuse_damaged_shards(plan.corpus)
@@ -80,9 +81,7 @@ def _refuse_uneven_ranks(batch: BatchConfig, world_size: int) -> None:
         )
 
 
-def continued(
-    plan: Plan, saved: Manifest, folder: Path, data: DataConfig
-) -> tuple[Plan, list[str]]:
+def continued(plan: Plan, saved: State, place: str, data: DataConfig) -> tuple[Plan, list[str]]:
     """The plan as a checkpoint goes on with it, and what differs from the one it was made with.
 
     UserError where something does and ``data.on_change`` does not say what to do then.
@@ -92,7 +91,7 @@ def continued(
         return plan.begun_at(saved.origin), []
     if data.on_change == "refuse":
         raise UserError(
-            f"{folder} was trained in another data order: {'; '.join(changes)}; set it back, "
+            f"{place} was trained in another data order: {'; '.join(changes)}; set it back, "
             "choose another run.name, or go on at the beginning of the epoch with "
             "data.on_change=restart_epoch"
         )
@@ -100,15 +99,12 @@ def continued(
 
 
 def _refuse_another_run(config: Config, plan: Plan) -> None:
-    root = config.run.folder / "checkpoints"
-    for folder in newest_first(root):
-        try:
-            saved = read_manifest(folder)
-        except ValueError:
-            continue  # the run itself says loudly which ones it skips
-        continued(plan, saved, folder, config.data)
-        refuse_other_shapes(folder, saved, _shapes(config))
-        return
+    store = config.checkpoints()
+    for name, saved in newest(store):
+        if isinstance(saved, Manifest):  # the run itself says loudly which ones it skips
+            continued(plan, saved.state, store.place(name), config.data)
+            refuse_other_shapes(store.place(name), saved, _shapes(config))
+            return
 
 
 def _shapes(config: Config) -> dict[str, tuple[int, ...]]:

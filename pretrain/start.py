@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.metadata import version
-from pathlib import Path
+from dataclasses import dataclass
 
 import torch
 
-from pretrain import checkpoint
-from pretrain.checkpoint import Manifest
+from pretrain.checkpoint.manifest import Manifest
+from pretrain.checkpoint.restore import Restored, newest_valid, restore
+from pretrain.checkpoint.store import Store
 from pretrain.config import Config, write_resolved
 from pretrain.engine import Engine, Processes
 from pretrain.groups import parameter_groups
@@ -19,22 +19,35 @@ from shards.plan import Plan
 from shards.stream import read_batch
 
 Say = Callable[[str], None]
-LIBRARIES = ("torch", "accelerate", "deepspeed")
+MOST_NAMED = 6
 
 
-def newest_checkpoint(root: Path, processes: Processes, say: Say) -> tuple[Path, Manifest] | None:
-    """The checkpoint to resume from. Rank 0 reads and checks, all ranks get the same answer."""
-    return processes.first(lambda: checkpoint.newest_valid(root, say))
+@dataclass(frozen=True)
+class Resume:
+    """The checkpoint to go on from."""
+
+    store: Store
+    name: str
+    manifest: Manifest
+
+    @property
+    def place(self) -> str:
+        """Where it lies."""
+        return self.store.place(self.name)
 
 
-def resumed_plan(
-    config: Config, plan: Plan, resume: tuple[Path, Manifest] | None, say: Say
-) -> tuple[Plan, int]:
+def newest_checkpoint(store: Store, processes: Processes, say: Say) -> Resume | None:
+    """The newest whole checkpoint: all ranks check it together and get the same answer."""
+    found = newest_valid(store, processes, say)
+    return Resume(store, *found) if found else None
+
+
+def resumed_plan(config: Config, plan: Plan, resume: Resume | None, say: Say) -> tuple[Plan, int]:
     """The plan as the run goes on with it, and the first step to take."""
     if resume is None:
         return plan, 0
-    folder, saved = resume
-    plan, changes = continued(plan, saved, folder, config.data)
+    saved = resume.manifest.state
+    plan, changes = continued(plan, saved, resume.place, config.data)
     if changes:
         say(
             f"the data order changed after step {saved.step} ({'; '.join(changes)}): epoch "
@@ -45,7 +58,7 @@ def resumed_plan(
 
 
 def start_engine(
-    config: Config, ready: Ready, processes: Processes, resume: tuple[Path, Manifest] | None
+    config: Config, ready: Ready, processes: Processes, resume: Resume | None, say: Say
 ) -> Engine:
     """A freshly initialised engine, or one filled from the checkpoint ``resume``."""
     torch.manual_seed(config.seed)
@@ -61,9 +74,9 @@ def start_engine(
         accumulation=ready.accumulation,
     )
     if resume:
-        folder, manifest = resume
-        checkpoint.restore(folder, manifest, engine.fragments())
-        engine.restored(manifest.updates)
+        told = restore(resume.store, resume.name, resume.manifest, engine.held())
+        engine.restored(resume.manifest.state.updates)
+        say_what_is_new(told, processes, say)
     if processes.rank == 0:
         write_resolved(config, config.run.folder / "config.yaml")
     return engine
@@ -88,20 +101,14 @@ def try_costliest(config: Config, plan: Plan, engine: Engine, processes: Process
             ) from error
 
 
-def save_checkpoint(
-    config: Config, engine: Engine, processes: Processes, plan: Plan, step: int
-) -> None:
-    """Commit a checkpoint after ``step`` steps, then prune older ones."""
-    root = config.run.folder / "checkpoints"
-    state = checkpoint.State(
-        step=step,
-        epoch=plan.progress(step),
-        updates=engine.updates,
-        fingerprint=plan.fingerprint,
-        origin=plan.origin,
-        shapes=engine.shapes,
-        versions={name: version(name) for name in LIBRARIES},
-    )
-    checkpoint.save(root, engine.fragments(), state, processes)
-    if processes.rank == 0:
-        checkpoint.prune(root, config.train.keep_last)
+def say_what_is_new(told: Restored, processes: Processes, say: Say) -> None:
+    """Name the parameters whose moments or averages the checkpoint did not have."""
+    everywhere = processes.gather(told)
+    for what, names in (
+        ("train now and did not before; their moments begin at zero", "new_moments"),
+        ("had no average before; it begins at the weights", "new_averages"),
+    ):
+        found = sorted(set().union(*(getattr(one, names) for one in everywhere)))
+        if found:
+            some = ", ".join(found[:MOST_NAMED]) + (", ..." if len(found) > MOST_NAMED else "")
+            say(f"{len(found)} parameters {what}: {some}")

@@ -17,10 +17,10 @@ DEFAULT_STAGE = 2
 class DeepSpeedConfig(Section):
     """``deepspeed``: what ZeRO partitions over the ranks."""
 
-    stage: Literal[1, 2, 3] | None = Field(
+    stage: Literal[0, 1, 2, 3] | None = Field(
         default=None,
-        description="1: optimizer states, 2: and gradients, 3: and weights; left out, the file "
-        "given to accelerate launch decides (2 where there is none)",
+        description="0: nothing, 1: optimizer states, 2: and gradients, 3: and weights; left out, "
+        "the file given to accelerate launch decides (2 where there is none)",
     )
     offload: Literal["none", "cpu"] | None = Field(
         default=None, description="cpu: keep optimizer states and weights in host memory (stage 3)"
@@ -35,9 +35,10 @@ def settle(config: DeepSpeedConfig, environ: Mapping[str, str]) -> DeepSpeedConf
     launched = environ.get("ACCELERATE_USE_DEEPSPEED") == "true"
     stage = environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") if launched else None
     offload = environ.get("ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE") if launched else None
+    agreed = _agree("stage", config.stage, stage)
     settled = DeepSpeedConfig.model_validate(
         {
-            "stage": int(_agree("stage", config.stage, stage) or DEFAULT_STAGE),
+            "stage": DEFAULT_STAGE if agreed is None else int(agreed),
             "offload": _agree("offload", config.offload, offload) or "none",
         }
     )
@@ -47,6 +48,16 @@ def settle(config: DeepSpeedConfig, environ: Mapping[str, str]) -> DeepSpeedConf
             "stage 3; set deepspeed.stage=3 or deepspeed.offload=none"
         )
     return settled
+
+
+def refuse_precision(settled: DeepSpeedConfig, precision: Precision) -> None:
+    """UserError for what DeepSpeed has no optimizer for."""
+    if settled.stage == 0 and precision == "bf16":
+        raise UserError(
+            "deepspeed.stage=0 with precision=bf16: without ZeRO DeepSpeed keeps no float32 "
+            "weights beside those in bf16; set deepspeed.stage=1 (the same result in less memory) "
+            "or precision=fp32"
+        )
 
 
 def _agree(key: str, wanted: object, launched: str | None) -> Any:

@@ -125,8 +125,13 @@ class RemoteFolder:
         return ReadFailure(name, reason, passing=not lasting)
 
     def _opened(self) -> tuple[Any, str]:
-        with _opening:
-            return _open_filesystem(self.location, os.getpid())
+        return open_location(self.location)
+
+
+def open_location(location: str) -> tuple[Any, str]:
+    """A file system of this process's own, and the path in it that ``location`` names."""
+    with _opening:
+        return _open_filesystem(location, os.getpid())
 
 
 # One thread at a time: fsspec starts its event loop twice if two come first together. And not

@@ -46,13 +46,13 @@ def step(engine: Engine, number: int, scale: float = 1.0) -> tuple[float, bool]:
 def snapshot(engine: Engine) -> States:
     return {
         (f.name, f.start): {key: state.clone() for key, state in f.states.items()}
-        for f in engine.fragments()
+        for f in engine.owned()
     }
 
 
 def check_fragments_cover_every_number_once(engine: Engine) -> None:
     pieces: dict[str, list[tuple[int, int]]] = defaultdict(list)
-    for share in engine.processes.gather([(f.name, f.start, f.size) for f in engine.fragments()]):
+    for share in engine.processes.gather([(f.name, f.start, f.size) for f in engine.owned()]):
         for name, start, size in share:
             pieces[name].append((start, size))
     for name, shape in engine.shapes.items():
@@ -64,7 +64,7 @@ def check_fragments_cover_every_number_once(engine: Engine) -> None:
 
 
 def check_masters_are_the_initial_weights(engine: Engine, initial: dict[str, Tensor]) -> None:
-    for fragment in engine.fragments():
+    for fragment in engine.owned():
         whole = initial[fragment.name].flatten()[fragment.start :][: fragment.size]
         torch.testing.assert_close(fragment.states["master"], whole, rtol=1e-2, atol=1e-2)
 
@@ -82,7 +82,7 @@ def check_restored_fragments_give_the_same_steps_again(engine: Engine) -> None:
     saved, updates = snapshot(engine), engine.updates
     assert all(states["exp_avg_sq"].sum() > 0 for states in saved.values())
     first = [step(engine, number) for number in range(3, 6)]
-    for fragment in engine.fragments():
+    for fragment in engine.held():
         for key, values in fragment.states.items():
             values.copy_(saved[fragment.name, fragment.start][key])
     engine.restored(updates)

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,7 @@ def test_the_loss_falls_and_events_and_checkpoints_are_written(two_processes: Ru
 def test_a_killed_run_started_again_continues_bit_for_bit(
     stage: int, token_shards: Path, runs: Path
 ) -> None:
-    settings = (f"train.steps={STEPS}", "train.save_every=3", "model.dropout=0.1")
+    settings = (f"train.steps={STEPS}", "checkpoint.every=3", "model.dropout=0.1")
     reference = Run(runs / f"reference{stage}", token_shards, stage, overrides=settings)
     killed = Run(runs / f"killed{stage}", token_shards, stage, overrides=settings)
     assert reference.finish() == 0, reference.output
@@ -90,7 +91,7 @@ def test_a_run_goes_on_in_another_stage_on_another_number_of_processes(
 def test_a_stop_file_saves_after_the_current_step_and_the_same_command_goes_on(
     token_shards: Path, runs: Path
 ) -> None:
-    run = Run(runs / "stopped", token_shards, overrides=("train.steps=400", "train.save_every=400"))
+    run = Run(runs / "stopped", token_shards, overrides=("train.steps=400", "checkpoint.every=400"))
     process = run.start()
     while len(run.log()) < 3:
         assert process.poll() is None, process.communicate()[0]
@@ -101,7 +102,7 @@ def test_a_stop_file_saves_after_the_current_step_and_the_same_command_goes_on(
     assert f"stopped at step {reached} as asked" in output
     assert int(run.checkpoints()[-1].split("_step_")[1]) == reached < 400
 
-    run.overrides = (f"train.steps={reached}", "train.save_every=400")
+    run.overrides = (f"train.steps={reached}", "checkpoint.every=400")
     assert run.finish() == 0, run.output
     assert f"already at step {reached}, the target is {reached}" in run.output
 
@@ -174,7 +175,7 @@ def test_damage_met_while_training_stops_all_ranks_and_saves_where_they_are(
     run = Run(
         runs / "cut",
         shards,
-        overrides=("train.steps=4000", "train.save_every=4000", "data.workers=2"),
+        overrides=("train.steps=4000", "checkpoint.every=4000", "data.workers=2"),
     )
     process = run.start()
     wait_for_steps(run, 6, process)
@@ -209,12 +210,39 @@ def test_clips_that_cannot_be_read_are_left_out_by_all_ranks_if_asked(
     assert "clip(s) left out" in two.output
 
 
+def test_a_full_disk_costs_checkpoints_and_not_the_run(
+    token_shards: Path, disk_of: Callable[[str], Path]
+) -> None:
+    small_disk = disk_of("40m")
+    settings = ("checkpoint.every=2", "train.steps=4", "schedule.name=constant")
+    run = Run(small_disk / "full", token_shards, overrides=settings)
+    assert run.finish() == 0, run.output
+    before = run.checkpoints()
+    newest = small_disk / "full" / "checkpoints" / before[-1]
+    size = sum(path.stat().st_size for path in newest.iterdir())
+    free = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize
+    (small_disk / "other").write_bytes(bytes(free - size // 2))
+
+    run.overrides = (*settings, "train.steps=8")
+    assert run.finish() != 0
+    for step in (6, 8):
+        assert f"WARNING: the checkpoint of step {step} could not be written" in run.output
+    assert "error: checkpoint: step 8 could not be saved" in run.output
+    assert "Traceback" not in run.output.split("error: checkpoint:")[0]
+    assert len(run.log()) == 8 and run.checkpoints() == before
+
+    (small_disk / "other").unlink()
+    assert run.finish() == 0, run.output
+    assert "step 4 of 8" in run.output and len(run.log()) == 8
+    assert [name.split("_step_")[1] for name in run.checkpoints()] == ["00000006", "00000008"]
+
+
 CURRICULUM = (
     "precision=fp32",
     "data.curriculum=[{max_seconds: 2.5}, {from_step: 5, max_seconds: 4}, "
     "{from_step: 9, max_seconds: 8, ramp_steps: 8}]",
     "train.steps=24",
-    "train.save_every=3",
+    "checkpoint.every=3",
 )
 
 

@@ -1,37 +1,45 @@
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from threading import Barrier
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import torch
+import torch.distributed as dist
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 
-from pretrain import checkpoint
-from pretrain.checkpoint import State
-from pretrain.engine import Fragment
+from pretrain.checkpoint.keep import CheckpointConfig
+from pretrain.checkpoint.manifest import MANIFEST, MARKER, State, refuse_other_shapes
+from pretrain.checkpoint.restore import newest_valid, restore
+from pretrain.checkpoint.saver import Saver
+from pretrain.checkpoint.store import UNFINISHED, LocalStore, read_manifest
+from pretrain.fragment import Fragment
 from shards.errors import UserError
 from shards.plan import Origin
 
 SHAPES: dict[str, tuple[int, ...]] = {"a.weight": (7, 5), "a.bias": (7,), "b.weight": (3, 11)}
 KEYS = ("master", "exp_avg", "exp_avg_sq")
+KEEP_ALL = CheckpointConfig(keep_last=100)
 
 
 class ThreadRanks:
     """Ranks as threads of one process that meet at a barrier."""
 
-    def __init__(self, rank: int, values: list[Any], meeting: Barrier) -> None:
+    def __init__(self, rank: int, values: list[Any], meeting: Barrier, board: dist.Store) -> None:
         self.rank, self.world_size = rank, len(values)
-        self._values, self._meeting = values, meeting
+        self._values, self._meeting, self._board = values, meeting, board
 
-    def barrier(self) -> None:
-        self._meeting.wait()
+    def board(self) -> dist.Store:
+        return self._board
 
     def gather(self, value: Any) -> list[Any]:
         self._values[self.rank] = value
@@ -39,6 +47,19 @@ class ThreadRanks:
         gathered = list(self._values)
         self._meeting.wait()
         return gathered
+
+    def fail(self, mistake: str) -> NoReturn:
+        raise UserError(mistake)
+
+
+def together(world_size: int, work: Callable[[ThreadRanks], Any]) -> list[Any]:
+    """What ``work`` gives on every rank."""
+    values: list[Any] = [None] * world_size
+    meeting = Barrier(world_size, timeout=60)
+    with ThreadPoolExecutor(world_size) as pool:
+        board = dist.HashStore()
+        ranks = [ThreadRanks(rank, values, meeting, board) for rank in range(world_size)]
+        return list(pool.map(work, ranks))
 
 
 def full(seed: int) -> dict[str, dict[str, torch.Tensor]]:
@@ -60,21 +81,52 @@ def cut(
         size = states["master"].numel()
         first, last = max(low, position) - position, min(high, position + size) - position
         if first < last:
-            yield Fragment(name, first, {key: states[key][first:last] for key in KEYS})
+            yield Fragment(name, first, {k: s[first:last] for k, s in states.items()})
         position += size
 
 
-def save(root: Path, step: int, world_size: int, seed: int = 0) -> Path:
-    values: list[Any] = [None] * world_size
-    meeting = Barrier(world_size)
-    state = State(step, step / 10, step, {"seed": 0}, Origin(2, 1), SHAPES, {"torch": "2.11"})
+def state_at(step: int, shapes: dict[str, tuple[int, ...]] = SHAPES, **more: Any) -> State:
+    return State(
+        step=step,
+        epoch=step / 10,
+        updates=step,
+        fingerprint={"seed": 0},
+        origin=Origin(2, 1),
+        shapes=shapes,
+        **more,
+    )
 
-    def one(rank: int) -> Path:
-        ranks = ThreadRanks(rank, values, meeting)
-        return checkpoint.save(root, cut(full(seed), rank, world_size), state, ranks)
 
-    with ThreadPoolExecutor(world_size) as pool:
-        return set(pool.map(one, range(world_size))).pop()
+def save(
+    root: Path,
+    step: int,
+    world_size: int,
+    seed: int = 0,
+    *,
+    config: CheckpointConfig = KEEP_ALL,
+    values: dict[str, dict[str, torch.Tensor]] | None = None,
+    **more: Any,
+) -> Path:
+    """Save one checkpoint from ranks that are threads; the folder it is or would be."""
+    state = state_at(step, **more)
+
+    def one(ranks: ThreadRanks) -> None:
+        mine = list(cut(values or full(seed), ranks.rank, world_size))
+        saver = Saver(LocalStore(root), ranks, config, mine, lambda _: None)
+        saver.save(mine, state)
+        saver.finish()
+
+    together(world_size, one)
+    return root / state.name
+
+
+def newest_whole(root: Path, warn: Callable[[str], None] = lambda _: None) -> Path | None:
+    (found,) = together(1, lambda ranks: newest_valid(LocalStore(root), ranks, warn))
+    return found and root / found[0]
+
+
+def names(root: Path) -> list[str]:
+    return LocalStore(root).names()
 
 
 @given(st.integers(1, 5), st.integers(1, 5))
@@ -82,10 +134,12 @@ def save(root: Path, step: int, world_size: int, seed: int = 0) -> Path:
 def test_any_world_size_restores_what_any_other_saved(saved_by: int, read_by: int) -> None:
     restored = {n: {k: torch.zeros_like(t) for k, t in s.items()} for n, s in full(0).items()}
     with tempfile.TemporaryDirectory() as root:
-        folder = save(Path(root), 3, saved_by)
+        name = save(Path(root), 3, saved_by).name
+        store = LocalStore(Path(root))
+        manifest = read_manifest(store, name)
         for rank in range(read_by):
-            manifest = checkpoint.read_manifest(folder)
-            checkpoint.restore(folder, manifest, cut(restored, rank, read_by))
+            told = restore(store, name, manifest, cut(restored, rank, read_by))
+            assert not told.new_moments
     for name, states in full(0).items():
         for key in KEYS:
             assert torch.equal(restored[name][key], states[key])
@@ -94,7 +148,7 @@ def test_any_world_size_restores_what_any_other_saved(saved_by: int, read_by: in
 def test_folders_are_named_by_epoch_and_step_and_found_by_number(tmp_path: Path) -> None:
     for step in (5, 100, 20):
         save(tmp_path, step, 1)
-    assert [path.name for path in checkpoint.newest_first(tmp_path)] == [
+    assert names(tmp_path) == [
         "epoch_00010_step_00000100",
         "epoch_00002_step_00000020",
         "epoch_00000_step_00000005",
@@ -118,11 +172,11 @@ def damage_lose(folder: Path) -> None:
 
 
 def damage_unmark(folder: Path) -> None:
-    (folder / checkpoint.MARKER).unlink()
+    (folder / MARKER).unlink()
 
 
 def damage_manifest(folder: Path) -> None:
-    path = folder / checkpoint.MANIFEST
+    path = folder / MANIFEST
     path.write_text(path.read_text().replace('"step":', '"stop":'))
 
 
@@ -139,7 +193,7 @@ def damage_empty(folder: Path) -> None:
         (damage_lose, "rank_00001_of_00002.safetensors is missing"),
         (damage_unmark, "COMMITTED is missing"),
         (damage_manifest, "manifest.json is not the one that was committed"),
-        (damage_empty, "manifest.json is missing"),
+        (damage_empty, "COMMITTED is missing"),
     ],
 )
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(
@@ -147,64 +201,67 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(
 ) -> None:
     good, bad = save(tmp_path, 3, 2), save(tmp_path, 6, 2)
     damage(bad)
-    warnings: list[str] = []
-    found = checkpoint.newest_valid(tmp_path, warnings.append)
-    assert found is not None and found[0] == good and found[1].step == 3
-    assert len(warnings) == 1 and bad.name in warnings[0]
-    with pytest.raises(ValueError, match=said):
-        checkpoint.verify(bad)
+    for world_size in (1, 2, 3):
+        warnings: list[str] = []
+        look = partial(newest_valid, LocalStore(tmp_path), warn=warnings.append)
+        found = together(world_size, lambda ranks, look=look: look(ranks))  # type: ignore[misc]
+        assert {name for name, _ in found} == {good.name}
+        assert {manifest.state.step for _, manifest in found} == {3}
+        (warning,) = warnings
+        assert re.search(f"{bad.name} is damaged and skipped: {said}", warning)
 
 
 def test_what_an_unfinished_save_left_is_no_checkpoint_and_is_cleared(tmp_path: Path) -> None:
     good = save(tmp_path, 3, 1)
-    shutil.copytree(good, tmp_path / f"epoch_00000_step_00000006{checkpoint.UNFINISHED}")
-    assert list(checkpoint.newest_first(tmp_path)) == [good]
-    checkpoint.prune(tmp_path, keep_last=2)
-    assert list(tmp_path.iterdir()) == [good]
+    shutil.copytree(good, tmp_path / f"epoch_00000_step_00000006{UNFINISHED}")
+    assert newest_whole(tmp_path) == good
+    later = save(tmp_path, 7, 1)
+    assert sorted(tmp_path.iterdir()) == [good, later]
 
 
 def test_pruning_never_counts_a_damaged_checkpoint_as_kept(tmp_path: Path) -> None:
     old, good, damaged, unmarked = (save(tmp_path, step, 1) for step in (1, 2, 3, 4))
     damage_manifest(damaged)
     damage_unmark(unmarked)
-    resaved = save(tmp_path, 3, 1)
     damage_manifest(save(tmp_path, 5, 1))
-    checkpoint.prune(tmp_path, keep_last=2)
+    resaved = save(tmp_path, 3, 1, config=CheckpointConfig())
     assert good.exists() and resaved.exists() and not old.exists()
-    found = checkpoint.newest_valid(tmp_path, lambda _: None)
-    assert found is not None and found[0] == resaved
+    assert newest_whole(tmp_path) == resaved
 
 
 def test_a_run_whose_checkpoints_are_all_damaged_is_not_started_over(tmp_path: Path) -> None:
     damage_manifest(save(tmp_path, 3, 1))
     with pytest.raises(UserError, match=r"no checkpoint is whole .*to start over"):
-        checkpoint.newest_valid(tmp_path, lambda _: None)
+        newest_whole(tmp_path)
 
 
 def test_a_first_save_that_was_killed_before_its_mark_is_as_if_it_never_was(tmp_path: Path) -> None:
     damage_unmark(save(tmp_path, 3, 1))
-    assert checkpoint.newest_valid(tmp_path, lambda _: None) is None
+    assert newest_whole(tmp_path) is None
 
 
 def test_fragments_that_do_not_cover_a_parameter_are_never_committed(tmp_path: Path) -> None:
-    state = State(3, 0.3, 3, {}, Origin(), {**SHAPES, "lost": (4,)}, {})
-    ranks = ThreadRanks(0, [None], Barrier(1))
     with pytest.raises(RuntimeError, match="ranks hold 0 of 4 numbers of lost"):
-        checkpoint.save(tmp_path, cut(full(0), 0, 1), state, ranks)
-    assert checkpoint.newest_valid(tmp_path, lambda _: None) is None
-
-
-def test_pruning_keeps_the_newest(tmp_path: Path) -> None:
-    kept = [save(tmp_path, step, 1) for step in (1, 2, 3, 4)][-2:]
-    checkpoint.prune(tmp_path, keep_last=2)
-    assert sorted(tmp_path.iterdir()) == kept
+        save(tmp_path, 3, 1, shapes={**SHAPES, "lost": (4,)})
+    assert newest_whole(tmp_path) is None
 
 
 def test_another_model_is_refused_by_its_first_differing_parameter(tmp_path: Path) -> None:
-    folder = save(tmp_path, 3, 1)
-    manifest = checkpoint.read_manifest(folder)
+    name = save(tmp_path, 3, 1).name
+    manifest = read_manifest(LocalStore(tmp_path), name)
     with pytest.raises(UserError, match=r"parameter a\.weight is \(7, 5\) there and \(7, 6\)"):
-        checkpoint.refuse_other_shapes(folder, manifest, {**SHAPES, "a.weight": (7, 6)})
+        refuse_other_shapes(name, manifest, {**SHAPES, "a.weight": (7, 6)})
     with pytest.raises(UserError, match=r"parameter c is absent there"):
-        checkpoint.refuse_other_shapes(folder, manifest, {**SHAPES, "c": (1,)})
-    checkpoint.refuse_other_shapes(folder, manifest, SHAPES)
+        refuse_other_shapes(name, manifest, {**SHAPES, "c": (1,)})
+    refuse_other_shapes(name, manifest, SHAPES)
+
+
+def test_a_checkpoint_is_a_safetensors_file_per_rank(tmp_path: Path) -> None:
+    folder = save(tmp_path, 3, 3, seed=5)
+    found: dict[str, torch.Tensor] = {}
+    for path in folder.glob("*.safetensors"):
+        found |= load_file(path)
+    for name, states in full(5).items():
+        for key, whole in states.items():
+            parts = {int(n.rsplit("/", 1)[1]): n for n in found if n.startswith(f"{key}/{name}/")}
+            assert torch.equal(torch.cat([found[parts[at]] for at in sorted(parts)]), whole)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pretrain.lock import hold
+from pretrain.lock import hold, is_stale
 from shards.errors import UserError
 
 
@@ -21,3 +21,13 @@ def test_a_killed_process_leaves_no_lock(tmp_path: Path) -> None:
     script = f"from pretrain.lock import hold; import os; f = hold({str(tmp_path)!r}); os._exit(9)"
     subprocess.run([sys.executable, "-c", script], check=False)
     hold(tmp_path).close()
+
+
+def test_a_lock_that_names_a_process_of_this_machine_that_is_gone_is_stale() -> None:
+    here = os.uname().nodename
+    child = subprocess.Popen(["true"])
+    child.wait()
+    assert is_stale(f"{child.pid} on {here}")
+    assert is_stale("")
+    assert not is_stale(f"{os.getpid()} on {here}")
+    assert not is_stale(f"{child.pid} on another-machine")

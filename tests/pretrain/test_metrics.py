@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -83,3 +84,21 @@ def test_a_loss_that_is_not_finite_is_still_json(tmp_path: Path) -> None:
         metrics.write(record(1, loss=float("nan")))
     text = (tmp_path / "log.jsonl").read_text()
     assert json.loads(text, parse_constant=lambda _: "not json")["loss"] is None
+
+
+def test_a_full_disk_leaves_steps_out_and_does_not_stop_the_run(
+    disk_of: Callable[[str], Path],
+) -> None:
+    disk, said = disk_of("64k"), list[str]()
+    with Metrics(disk / "run", 0, Shown(said.append, every=1000, target=9)) as metrics:
+        metrics.write(record(1))
+        (disk / "other").write_bytes(bytes(64 * 1024 - 16 * 1024))
+        for step in range(2, 400):
+            metrics.write(record(step))
+        (disk / "other").unlink()
+        for step in range(400, 420):
+            metrics.write(record(step))
+    steps = [record["step"] for record in read_log(disk / "run" / "log.jsonl")]
+    assert steps[:2] == [1, 2] and steps[-20:] == list(range(400, 420))
+    assert len(steps) < 419 and steps == sorted(set(steps))
+    assert len([line for line in said if "WARNING: no space left for" in line]) == 1

@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -87,21 +86,10 @@ def test_the_summary_counts_clips_without_text(voices: Path, tmp_path: Path) -> 
     assert "11 clips without text" in done.stdout
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A folder that 400 kB fill."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(disk)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("needs a small disk: run as root where mount is allowed")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
-
-
 def test_a_full_disk_is_one_sentence_and_leaves_finished_shards_valid(
-    voices: Path, small_disk: Path, tmp_path: Path
+    voices: Path, disk_of: Callable[[str], Path], tmp_path: Path
 ) -> None:
+    small_disk = disk_of("400k")
     settings = ["shard_hours=0.001", "--workers", 1]
     done = segue("pack", voices, small_disk, *settings)
     assert_one_sentence(done, str(small_disk), "No space left", "make room")

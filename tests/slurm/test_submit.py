@@ -11,7 +11,9 @@ import pytest
 from two_nodes import Cluster
 from typer.testing import CliRunner
 
-from pretrain.checkpoint import newest_valid
+from pretrain.checkpoint.manifest import Manifest
+from pretrain.checkpoint.restore import check_files
+from pretrain.checkpoint.store import LocalStore, newest
 from shards.errors import UserError
 from slurm.cli import app
 from slurm.script import Job, Resources, render
@@ -205,9 +207,11 @@ def test_two_nodes_train_and_the_same_command_resumes(on_cluster: Cluster, tiny:
         state = on_cluster.state_at_end(job_id, 300)
         log = Path(f"runs/tiny/slurm-{job_id}.out").read_text()
         assert state == "COMPLETED", log
-        newest = newest_valid(Path("runs/tiny/checkpoints"), warn=pytest.fail)
-        assert newest is not None
-        assert newest[1].step == steps
-        assert newest[1].world_size == 2
+        store = LocalStore(Path("runs/tiny/checkpoints"))
+        name, manifest = next(newest(store))
+        assert isinstance(manifest, Manifest)
+        check_files(store, name, manifest.files.items())
+        assert manifest.state.step == steps
+        assert manifest.world_size == 2
     assert "resumed run tiny" in log
     assert "step 3 of 5" in log

@@ -1,0 +1,1 @@
+"""Checkpoints: fragments by parameter name, committed or absent, restored on any ranks."""

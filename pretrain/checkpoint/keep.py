@@ -1,0 +1,97 @@
+"""When checkpoints are saved and which are kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from pydantic import Field
+
+from pretrain.checkpoint.manifest import DamageError, Manifest
+from pretrain.checkpoint.store import Store, newest
+from shards.section import Section
+
+VALIDATION_LOSS = "validation_loss"
+
+
+class CheckpointConfig(Section):
+    """``checkpoint``: where and how often a run saves, and what it keeps."""
+
+    dir: str | None = Field(
+        default=None,
+        description="a folder or URL (s3://...) that gets a folder NAME of the run's checkpoints; "
+        "left out, they are in the run's own folder",
+    )
+
+    every: int = Field(default=1000, ge=1, description="optimizer steps between checkpoints")
+    keep_last: int = Field(default=2, ge=2, description="the newest ones, kept until others come")
+    keep_every_steps: int | None = Field(
+        default=None, ge=1, description="one at every multiple of so many steps is kept for good"
+    )
+    keep_every_epochs: float | None = Field(
+        default=None, gt=0, description="one at the end of every so many epochs is kept for good"
+    )
+    keep_best: bool = Field(default=True, description="the one of the lowest validation loss")
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A committed checkpoint, as far as keeping it is concerned."""
+
+    name: str
+    step: int
+    epoch: float
+    validation_loss: float | None = None
+
+
+def due(config: CheckpointConfig, step: int, epoch: float, epoch_before: float) -> bool:
+    """Whether to save after ``step`` steps, at ``epoch``; one step before it was at ``before``."""
+    steps = [config.every, config.keep_every_steps or config.every]
+    return any(step % every == 0 for every in steps) or _window(config, epoch) > _window(
+        config, epoch_before
+    )
+
+
+def _window(config: CheckpointConfig, epoch: float) -> int:
+    # A step's epoch is a quotient: three halves of it may come out a hair below.
+    return math.floor(epoch / config.keep_every_epochs + 1e-9) if config.keep_every_epochs else 0
+
+
+def kept(config: CheckpointConfig, saved: Sequence[Saved]) -> frozenset[str]:
+    """The names to keep of ``saved``, in any order."""
+    by_step = sorted(saved, key=lambda one: one.step)
+    chosen = {one.name for one in by_step[-config.keep_last :]}
+    if config.keep_every_steps:
+        chosen |= {one.name for one in by_step if one.step % config.keep_every_steps == 0}
+    chosen |= {one.name for one in _first_of_windows(config, by_step)}
+    judged = [one for one in by_step if one.validation_loss is not None]
+    if config.keep_best and judged:
+        chosen.add(min(judged, key=lambda one: one.validation_loss or 0.0).name)
+    return frozenset(chosen)
+
+
+def _first_of_windows(config: CheckpointConfig, by_step: Sequence[Saved]) -> Iterator[Saved]:
+    last = 0
+    for one in by_step:
+        window = _window(config, one.epoch)
+        if window > last:
+            last = window
+            yield one
+
+
+def prune(store: Store, config: CheckpointConfig) -> None:
+    """Remove what `kept` does not name, and what is damaged and older than the newest ones."""
+    found = list(newest(store))
+    saved = [_saved(name, one) for name, one in found if isinstance(one, Manifest)]
+    keep, committed = kept(config, saved), 0
+    for name, one in found:
+        committed += isinstance(one, Manifest)
+        outdated = isinstance(one, DamageError) and committed >= config.keep_last
+        if outdated or (isinstance(one, Manifest) and name not in keep):
+            store.remove(name)
+
+
+def _saved(name: str, manifest: Manifest) -> Saved:
+    state = manifest.state
+    return Saved(name, state.step, state.epoch, state.figures.get(VALIDATION_LOSS))

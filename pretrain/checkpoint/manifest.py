@@ -15,6 +15,7 @@ from typing import Any
 
 import xxhash
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import from_json
 
 from shards.errors import UserError
 from shards.plan import Origin
@@ -164,12 +165,16 @@ def parsed(manifest: bytes, marker: bytes) -> Manifest:
     if marker != mark_of(manifest):
         raise DamageError(f"{MANIFEST} is not the one that was committed")
     try:
-        found = Manifest.model_validate_json(manifest)
+        told = from_json(manifest)
+        written = told["format"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise DamageError(f"{MANIFEST} cannot be read") from error
+    if written != FORMAT:
+        raise DamageError(f"it has format {written}, this version reads {FORMAT}")
+    try:
+        return Manifest.model_validate(told)
     except ValidationError as error:
         raise DamageError(f"{MANIFEST} cannot be read: {error.errors()[0]['msg']}") from error
-    if found.format != FORMAT:
-        raise DamageError(f"it has format {found.format}, this version reads {FORMAT}")
-    return found
 
 
 def refuse_other_shapes(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import tempfile
@@ -18,7 +19,14 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from pretrain.checkpoint.keep import CheckpointConfig
-from pretrain.checkpoint.manifest import MANIFEST, MARKER, State, refuse_other_shapes
+from pretrain.checkpoint.manifest import (
+    MANIFEST,
+    MARKER,
+    DamageError,
+    State,
+    mark_of,
+    refuse_other_shapes,
+)
 from pretrain.checkpoint.restore import newest_valid, restore
 from pretrain.checkpoint.saver import Saver
 from pretrain.checkpoint.store import UNFINISHED, LocalStore, read_manifest
@@ -265,3 +273,12 @@ def test_a_checkpoint_is_a_safetensors_file_per_rank(tmp_path: Path) -> None:
         for key, whole in states.items():
             parts = {int(n.rsplit("/", 1)[1]): n for n in found if n.startswith(f"{key}/{name}/")}
             assert torch.equal(torch.cat([found[parts[at]] for at in sorted(parts)]), whole)
+
+
+def test_another_format_is_named(tmp_path: Path) -> None:
+    folder = save(tmp_path, 3, 1)
+    manifest = json.loads((folder / MANIFEST).read_text()) | {"format": 1}
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    (folder / MARKER).write_bytes(mark_of((folder / MANIFEST).read_bytes()))
+    with pytest.raises(DamageError, match="it has format 1, this version reads 2"):
+        read_manifest(LocalStore(tmp_path), folder.name)

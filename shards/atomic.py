@@ -61,7 +61,7 @@ def _remove(aside: Path) -> None:
 
 
 def to_disk(path: Path) -> None:
-    """Wait until a file is on the disk."""
+    """Wait until a file, or a folder's list of files, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

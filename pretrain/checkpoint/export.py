@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import torch
 
 from pretrain.checkpoint.manifest import EMA, MASTER, Manifest
 from pretrain.checkpoint.restore import whole
+from pretrain.checkpoint.safetensors_header import header
 from pretrain.checkpoint.store import Store
 from shards.atomic import replacing
 from shards.errors import UserError
@@ -50,9 +50,7 @@ def _header(manifest: Manifest, kind: torch.dtype) -> bytes:
         tensors[of] = {"dtype": _NAMES[kind], "shape": list(shape), "data_offsets": [at, end]}
         at = end
     about = {"format": "pt", "step": str(manifest.state.step)}
-    text = json.dumps({"__metadata__": about, **tensors}, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % _ALIGNMENT)
-    return len(text).to_bytes(8, "little") + text
+    return header({"__metadata__": about, **tensors}, _ALIGNMENT)
 
 
 def differences(

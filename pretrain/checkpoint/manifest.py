@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import xxhash
@@ -153,6 +153,11 @@ def step_of(name: str) -> int:
 def is_checkpoint(name: str) -> bool:
     """Whether a checkpoint can have this name."""
     return _NAME.fullmatch(name) is not None
+
+
+def newest_first(names: Iterable[str]) -> list[str]:
+    """Those of ``names`` that checkpoints can have, by step."""
+    return sorted(filter(is_checkpoint, names), key=step_of, reverse=True)
 
 
 def mark_of(manifest: bytes) -> bytes:

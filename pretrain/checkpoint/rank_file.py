@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from pretrain.checkpoint.direct import ALIGNMENT, aligned_memory
 from pretrain.checkpoint.manifest import Piece
+from pretrain.checkpoint.safetensors_header import header
 from pretrain.fragment import Fragment
 
 _BYTES = 4
@@ -42,11 +42,11 @@ class HostCopy:
         self.wait()
         if self._stream:
             self._stream.wait_stream(torch.cuda.current_stream())
-        header, copied = _header(fragments), Copied()
-        pieces = tuple(_pieces(fragments, file, len(header)))
+        begin, copied = _header(fragments), Copied()
+        pieces = tuple(_pieces(fragments, file, len(begin)))
         count = sum(one.size * len(one.states) for one in fragments)
         self._copying = self._thread.submit(self._copy, fragments, copied)
-        return RankFile(file, header, self._values[:count], pieces, copied)
+        return RankFile(file, begin, self._values[:count], pieces, copied)
 
     def wait(self) -> None:
         """Wait until the copy is complete."""
@@ -145,11 +145,10 @@ def _header(fragments: Sequence[Fragment]) -> memoryview:
                 "data_offsets": [at, end],
             }
             at = end
-    text = json.dumps(tensors, separators=(",", ":")).encode()
-    text += b" " * (-(8 + len(text)) % ALIGNMENT)
-    header = aligned_memory(8 + len(text))
-    header[:] = len(text).to_bytes(8, "little") + text
-    return header
+    content = header(tensors, ALIGNMENT)
+    aligned = aligned_memory(len(content))
+    aligned[:] = content
+    return aligned
 
 
 def _pieces(fragments: Sequence[Fragment], file: str, begin: int) -> Iterator[tuple[str, Piece]]:

@@ -14,9 +14,8 @@ from pretrain.checkpoint.manifest import (
     DamageError,
     FileSum,
     Manifest,
-    is_checkpoint,
     mark_of,
-    step_of,
+    newest_first,
 )
 from pretrain.checkpoint.store import LocalStore, Range
 from shards.stores.remote import open_location
@@ -42,7 +41,7 @@ class RemoteStore:
         except FileNotFoundError:
             return []
         found = {str(path).rstrip("/").rpartition("/")[2] for path in listed}
-        return sorted(filter(is_checkpoint, found), key=step_of, reverse=True)
+        return newest_first(found)
 
     def place(self, name: str) -> str:
         """The URL."""

@@ -39,7 +39,9 @@ def newest_valid(
     starting over would lose the run.
     """
     committed = None
-    for name, found in ranks.gather(list(newest(store)) if ranks.rank == 0 else None)[0]:
+    listed = newest(store) if ranks.rank == 0 else iter(())
+    while (following := ranks.gather(next(listed, None))[0]) is not None:
+        name, found = following
         damage = found if isinstance(found, DamageError) else _damage(store, name, found, ranks)
         if damage is None:
             return name, found

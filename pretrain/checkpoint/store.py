@@ -20,11 +20,11 @@ from pretrain.checkpoint.manifest import (
     DamageError,
     FileSum,
     Manifest,
-    is_checkpoint,
     mark_of,
+    newest_first,
     parsed,
-    step_of,
 )
+from shards.atomic import to_disk
 from shards.checksum import measured
 
 UNFINISHED = ".unfinished"
@@ -102,7 +102,7 @@ class LocalStore:
     def names(self) -> list[str]:
         """All folders that are named like checkpoints, the newest first."""
         found = [path.name for path in self.root.glob("epoch_*_step_*") if path.is_dir()]
-        return sorted(filter(is_checkpoint, found), key=step_of, reverse=True)
+        return newest_first(found)
 
     def place(self, name: str) -> str:
         """The folder's path."""
@@ -169,14 +169,14 @@ class LocalStore:
                 raise OSError(None, f"{size} of {total.bytes} bytes are there", str(aside / file))
         text = manifest.model_dump_json(indent=1).encode()
         _write_durably(aside / MANIFEST, text)
-        _flush(aside)
+        to_disk(aside)
         if final.exists():  # damaged, or of a start that went another way
             self.remove(name)
         os.rename(aside, final)
-        _flush(self.root)
+        to_disk(self.root)
         _write_durably(final / f".{MARKER}", mark_of(text))
         os.rename(final / f".{MARKER}", final / MARKER)
-        _flush(final)
+        to_disk(final)
 
     def abandon(self, name: str) -> None:
         """Remove it aside and in its place."""
@@ -212,15 +212,7 @@ def _read_all(handle: int, wanted: Range) -> None:
 
 def _write_durably(path: Path, content: bytes) -> None:
     path.write_bytes(content)
-    _flush(path)
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    to_disk(path)
 
 
 def newest(store: Store) -> Iterator[tuple[str, Manifest | DamageError]]:

@@ -102,7 +102,8 @@ def _read(folder: Path, tar: _Tar) -> None:
     largest = largest_values(scanned.rows)
     shards = [scanned.shard] if scanned.rows else []
     receipt = BlockDone(folder / WORK_FOLDER, tar.receipt)
-    receipt.write(table, shards, scanned.rejects, largest)
+    receipt.draft(table, shards, scanned.rejects, largest)
+    receipt.put_down()
 
 
 def _scanned(folder: Path, tar: _Tar) -> ScannedShard:

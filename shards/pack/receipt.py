@@ -33,17 +33,6 @@ class BlockDone:
         self._rows_path = work / f"block-{name}.arrow"
         self._facts_path = work / f"block-{name}.json"
 
-    def write(
-        self,
-        table: pa.Table,
-        shards: Sequence[ShardFacts],
-        rejects: Sequence[Reject],
-        largest: dict[str, int],
-    ) -> None:
-        """Put the receipt down; ``table`` has the columns of an index, and those named above."""
-        self.draft(table, shards, rejects, largest)
-        self._put_down()
-
     def draft(
         self,
         table: pa.Table,
@@ -51,7 +40,10 @@ class BlockDone:
         rejects: Sequence[Reject],
         largest: dict[str, int],
     ) -> None:
-        """Prepare what `confirm` puts down, without waiting for the disk."""
+        """Prepare a receipt without waiting for the disk.
+
+        ``table`` has the columns of an index, and those named above.
+        """
         with (
             pa.OSFile(str(_draft(self._rows_path)), "wb") as sink,
             pa.ipc.new_file(sink, table.schema) as writer,
@@ -71,9 +63,10 @@ class BlockDone:
         facts = json.loads(_draft(self._facts_path).read_text(encoding="utf-8"))
         for shard in facts["shards"]:
             to_disk(out / shard["name"])
-        self._put_down()
+        self.put_down()
 
-    def _put_down(self) -> None:
+    def put_down(self) -> None:
+        """Make a receipt of the draft."""
         for path in (self._rows_path, self._facts_path):
             to_disk(_draft(path))
             os.replace(_draft(path), path)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import engine_process
 import torch
 from accelerate.state import AcceleratorState
 from engine_process import Net
@@ -75,17 +76,10 @@ def build(setting: Setting, processes: Processes, seed: int) -> Engine:
 
 
 def step(engine: Engine, number: int) -> float:
-    """One optimizer step on inputs that depend on (step, micro-batch) alone."""
-    processes, total = engine.processes, torch.zeros(())
-    mine = range(processes.rank, MICRO_BATCHES, processes.world_size)
-    for micro in mine:
-        seeded = torch.Generator().manual_seed(100 * number + micro)
-        x = torch.randn(4, 7, generator=seeded).to(next(engine.module.parameters()).dtype)
-        loss = engine.forward(x)["loss"]  # type: ignore[arg-type]
-        engine.backward(loss, 1 / 48, last=micro == mine[-1])
-        total = total + loss.detach()
-    assert engine.step(1e-2)
-    return processes.sum([total])[0]
+    """The loss of one optimizer step, which must move the weights."""
+    loss, moved = engine_process.step(engine, number, micro_batches=MICRO_BATCHES)
+    assert moved
+    return loss
 
 
 def save_all(root: Path, processes: Processes) -> None:

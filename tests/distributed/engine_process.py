@@ -29,15 +29,17 @@ class Net(nn.Module):
         return {"loss": self.b(self.norm(self.a(x))).float().pow(2).sum()}
 
 
-def step(engine: Engine, number: int, scale: float = 1.0) -> tuple[float, bool]:
+def step(
+    engine: Engine, number: int, scale: float = 1.0, micro_batches: int = MICRO_BATCHES
+) -> tuple[float, bool]:
     """One optimizer step on inputs that depend on (step, micro-batch) alone."""
     processes, total = engine.processes, torch.zeros(())
-    mine = range(processes.rank, MICRO_BATCHES, processes.world_size)
+    mine = range(processes.rank, micro_batches, processes.world_size)
     for micro in mine:
         seeded = torch.Generator().manual_seed(100 * number + micro)
         x = torch.randn(4, 7, generator=seeded).to(next(engine.module.parameters()).dtype)
         loss = engine.forward(x)["loss"]  # type: ignore[arg-type]
-        engine.backward(loss, scale / 16, last=micro == mine[-1])
+        engine.backward(loss, scale / (4 * micro_batches), last=micro == mine[-1])
         total = total + loss.detach()
     moved = engine.step(1e-2)
     return processes.sum([total])[0], moved

@@ -56,7 +56,8 @@ def block(
     rejects = [Reject(f"bad{number}", "empty")]
     facts = [ShardFacts(shard, len(rows), 1, 0)] if rows else []
     done = BlockDone(out / ".pack", number)
-    done.write(table, facts, rejects, {"phonemes": number})
+    done.draft(table, facts, rejects, {"phonemes": number})
+    done.put_down()
     return done
 
 

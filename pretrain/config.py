@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from pydantic import Field
 
 from pretrain.checkpoint.keep import CheckpointConfig
-from pretrain.checkpoint.location import store_at
+from pretrain.checkpoint.location import run_store
 from pretrain.checkpoint.store import Store
 from pretrain.groups import OptimizerConfig
 from pretrain.models import ModelConfig
@@ -73,9 +73,10 @@ class Config(Section):
 
     def checkpoints(self) -> Store:
         """Where the run's checkpoints lie; UserError for a URL of an unknown protocol."""
-        folder, chosen = self.run.folder, self.checkpoint.dir
-        place = f"{chosen.rstrip('/')}/{self.run.name}" if chosen else str(folder / "checkpoints")
-        return store_at(place, folder / "upload")
+        try:
+            return run_store(self.run.folder, self.run.name, self.checkpoint.dir)
+        except UserError as error:
+            raise UserError(f"checkpoint.dir: {error}") from error
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Config:

@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 BAD_FROM = 300_000  # the mode "hole" answers no range from this byte on
 PARENT = os.getppid()
 
@@ -31,10 +33,18 @@ def http_server(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def s3_server() -> Iterator[str]:
-    """The endpoint of a process that speaks S3."""
-    with _serving("s3") as url:
-        yield url
+def s3_bucket(name: str) -> Iterator[str]:
+    """The URL of a bucket in a process that speaks S3; the environment leads to it."""
+    reason = "pip install 'moto[server]' s3fs"
+    pytest.importorskip("moto.server", reason=reason)
+    s3fs = pytest.importorskip("s3fs", reason=reason)
+    with _serving("s3") as endpoint, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", endpoint)
+        patch.setenv("AWS_ACCESS_KEY_ID", "key")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        s3fs.S3FileSystem(skip_instance_cache=True).mkdir(name)
+        yield f"s3://{name}"
 
 
 @contextmanager

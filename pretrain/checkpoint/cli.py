@@ -15,13 +15,15 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from pretrain.checkpoint.manifest import Manifest
-    from pretrain.checkpoint.store import Store
 
 app = commands("Look at a run's checkpoints, check, compare and export them.")
 
-Run = Annotated[Path, typer.Argument(help="A run's folder.", metavar="RUN")]
+Run = Annotated[
+    str, typer.Argument(help="A run's folder, or a URL of its checkpoints.", metavar="RUN")
+]
 Place = Annotated[
-    Path, typer.Argument(help="A checkpoint's folder, or a run's for its newest.", metavar="PATH")
+    str,
+    typer.Argument(help="A checkpoint's folder or URL, or a run's for its newest.", metavar="PATH"),
 ]
 
 
@@ -30,10 +32,11 @@ def list_all(run: Run) -> None:
     """List a run's checkpoints, the newest first."""
     from rich.console import Console
 
+    from pretrain.checkpoint.location import store_of
     from pretrain.checkpoint.manifest import DamageError
-    from pretrain.checkpoint.store import LocalStore, newest
+    from pretrain.checkpoint.store import newest
 
-    store = LocalStore(_checkpoints(run))
+    store = store_of(run)
     table = _table("checkpoint", "step", "epoch", "ranks", "size", "state")
     for name, found in newest(store):
         if isinstance(found, DamageError):
@@ -52,10 +55,13 @@ def show(path: Place) -> None:
     """Show what a checkpoint records of itself."""
     from rich.console import Console
 
-    store, name, manifest = _opened(path)
+    from pretrain.checkpoint.location import opened
+
+    store, name, manifest = opened(path)
     state = manifest.state
     numbers = sum(_count(shape) for shape in state.shapes.values())
-    table = _table("", "", title=store.place(name))
+    typer.echo(store.place(name))
+    table = _table("", "", head=False)
     table.add_row("step, epoch", f"{state.step:,}, {state.epoch:.4f}")
     table.add_row("updates", f"{state.updates:,}")
     table.add_row("started at steps", ", ".join(map(str, state.starts)) or "unknown")
@@ -74,10 +80,11 @@ def show(path: Place) -> None:
 @app.command()
 def verify(path: Place) -> None:
     """Read every byte of a checkpoint and compare with its checksums."""
+    from pretrain.checkpoint.location import opened
     from pretrain.checkpoint.manifest import DamageError
     from pretrain.checkpoint.restore import check_files
 
-    store, name, manifest = _opened(path)
+    store, name, manifest = opened(path)
     try:
         check_files(store, name, manifest.files.items())
     except DamageError as damage:
@@ -99,8 +106,9 @@ def diff(
     from rich.console import Console
 
     from pretrain.checkpoint.export import differences
+    from pretrain.checkpoint.location import opened
 
-    one, other = _opened(before), _opened(after)
+    one, other = opened(before), opened(after)
     norms: dict[str, float] = defaultdict(float)
     changes: dict[str, float] = defaultdict(float)
     for parameter, norm, change in differences(one, other):
@@ -130,35 +138,11 @@ def export(
 ) -> None:
     """Merge a checkpoint's weights into one file, holding one parameter in memory at a time."""
     from pretrain.checkpoint.export import export as write
+    from pretrain.checkpoint.location import opened
 
-    store, name, manifest = _opened(path)
+    store, name, manifest = opened(path)
     write(store, name, manifest, out, dtype=dtype, ema=ema)
     typer.echo(f"{out}: {len(manifest.state.shapes)} tensors of step {manifest.state.step}, {to}")
-
-
-def _checkpoints(run: Path) -> Path:
-    return run / "checkpoints" if (run / "checkpoints").is_dir() else run
-
-
-def _opened(path: Path) -> tuple[Store, str, Manifest]:
-    from pretrain.checkpoint.manifest import DamageError, is_checkpoint
-    from pretrain.checkpoint.store import LocalStore, newest, read_manifest
-
-    path = path.absolute()
-    if not is_checkpoint(path.name):
-        store = LocalStore(_checkpoints(path))
-        for name, found in newest(store):
-            if not isinstance(found, DamageError):
-                return store, name, found
-        raise UserError(f"PATH: {path} is no checkpoint and holds none; 'segue checkpoint ls RUN'")
-    store = LocalStore(path.parent)
-    try:
-        return store, path.name, read_manifest(store, path.name)
-    except DamageError as damage:
-        raise UserError(
-            f"PATH: {path} is not a committed checkpoint ({damage}); 'segue checkpoint ls' lists "
-            "those that are"
-        ) from damage
 
 
 def _states(manifest: Manifest) -> set[str]:
@@ -177,8 +161,8 @@ def _count(shape: tuple[int, ...]) -> int:
     return prod(shape)
 
 
-def _table(*columns: str, title: str | None = None) -> Table:
+def _table(*columns: str, head: bool = True) -> Table:
     from rich import box
     from rich.table import Table
 
-    return Table(*columns, title=title, box=box.SIMPLE, show_header=title is None)
+    return Table(*columns, box=box.SIMPLE, show_header=head)

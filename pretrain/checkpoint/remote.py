@@ -17,10 +17,19 @@ from pretrain.checkpoint.manifest import (
     mark_of,
     newest_first,
 )
-from pretrain.checkpoint.store import LocalStore, Range
+from pretrain.checkpoint.store import Range, written
+from shards.errors import UserError
 from shards.stores.remote import open_location
 
 _T = TypeVar("_T")
+
+
+class ServerError(UserError, OSError):
+    """What went wrong between this machine and a server."""
+
+
+class AbsentError(ServerError):
+    """The server knows no such file."""
 
 
 class RemoteStore:
@@ -32,13 +41,13 @@ class RemoteStore:
 
     def __init__(self, url: str, scratch: Path) -> None:
         self.url = url.rstrip("/")
-        self._scratch = LocalStore(scratch)
+        self._scratch = scratch
 
     def names(self) -> list[str]:
         """All that are named like checkpoints, the newest first."""
         try:
             listed = self._asked(lambda: self._files.ls(self._root, detail=False, refresh=True))
-        except FileNotFoundError:
+        except AbsentError:
             return []
         found = {str(path).rstrip("/").rpartition("/")[2] for path in listed}
         return newest_first(found)
@@ -73,31 +82,26 @@ class RemoteStore:
 
     def write(self, name: str, file: str, blocks: Iterable[memoryview]) -> FileSum:
         """Write it here, then upload it."""
+        local = self._local(name, file)
         try:
-            total = self._scratch.write(name, file, blocks)
-            local = self._scratch.aside(name) / file
+            total = written(local, blocks)
             self._asked(lambda: self._files.put_file(str(local), self._path(name, file)))
         finally:
-            self._scratch.drop(name, file)
-        self._files.invalidate_cache()
-        if (there := self._asked(lambda: self._files.info(self._path(name, file)))["size"]) != (
-            total.bytes
-        ):
-            raise OSError(None, f"{there} of {total.bytes} bytes arrived", self._path(name, file))
+            local.unlink(missing_ok=True)
         return total
 
     def drop(self, name: str, file: str) -> None:
-        """Remove a file, here and there."""
-        self._scratch.drop(name, file)
+        """Remove a file there; `write` left none here."""
         self._quietly(lambda: self._files.rm_file(self._path(name, file)))
 
     def commit(self, name: str, manifest: Manifest) -> None:
         """Upload the manifest, then the marker."""
+        self._files.invalidate_cache()
         try:
             for file, total in manifest.files.items():
                 self.check(name, file, total)
         except DamageError as damage:
-            raise OSError(None, str(damage), self.place(name)) from damage
+            raise ServerError(f"{self.place(name)}: {damage}") from damage
         text = manifest.model_dump_json(indent=1).encode()
         self._asked(lambda: self._files.pipe_file(self._path(name, MANIFEST), text))
         self._asked(lambda: self._files.pipe_file(self._path(name, MARKER), mark_of(text)))
@@ -112,13 +116,19 @@ class RemoteStore:
         self._quietly(lambda: self._files.rm_file(self._path(name, MARKER)))
         self._quietly(lambda: self._files.rm(f"{self._root}/{name}", recursive=True))
 
-    def sweep(self) -> None:
-        """Remove what has no marker, and what was not uploaded."""
-        shutil.rmtree(self._scratch.root, ignore_errors=True)
+    def prepare(self) -> None:
+        """Remove what has no marker, and what was not uploaded; try to write."""
+        shutil.rmtree(self._scratch, ignore_errors=True)
+        probe = f"{self._root}/writable"
+        self._asked(lambda: self._files.pipe_file(probe, b"yes"))
+        self._asked(lambda: self._files.rm_file(probe))
         for name in self.names():
             marker = self._path(name, MARKER)
             if not self._asked(partial(self._files.exists, marker)):
                 self.remove(name)
+
+    def _local(self, name: str, file: str) -> Path:
+        return self._scratch / f"{name}_{file}"
 
     @property
     def _files(self) -> Any:
@@ -132,22 +142,24 @@ class RemoteStore:
         return f"{self._root}/{name}/{file}"
 
     def _asked(self, question: Callable[[], _T]) -> _T:
-        """The server's answer; OSError for whatever its library raises."""
+        """The server's answer; ServerError for whatever its library raises."""
         try:
             return question()
-        except OSError:
-            raise
         except Exception as error:
-            raise OSError(None, f"{type(error).__name__}: {error}", self.url) from error
+            kind = AbsentError if isinstance(error, FileNotFoundError) else ServerError
+            why = str(error) or type(error).__name__
+            raise kind(
+                f"{self.url}: {why}; check the address, the credentials and the network"
+            ) from error
 
     def _found(self, file: str, question: Callable[[], _T]) -> _T:
         try:
             return self._asked(question)
-        except FileNotFoundError as error:
+        except AbsentError as error:
             raise DamageError(f"{file} is missing") from error
 
     def _quietly(self, question: Callable[[], object]) -> None:
         try:
             self._asked(question)
         except OSError:
-            return  # it is not there, or the next sweep finds it
+            return  # it is not there, or the next start finds it

@@ -14,6 +14,8 @@ from pretrain.checkpoint.saver import Ranks
 from pretrain.checkpoint.store import Range, Store, newest
 from pretrain.fragment import Fragment
 
+_Found = tuple[str, Manifest | DamageError]
+
 _BYTES = 4
 _BATCH = 1 << 26
 """Numbers that are read at once: 256 MiB."""
@@ -36,11 +38,13 @@ def newest_valid(
 
     Every rank checks a share of the files, and all come to the same answer. None where nothing was
     ever committed. Where something was and none of it is whole, all ranks end with a UserError:
-    starting over would lose the run.
+    starting over would lose the run; so they do where the place cannot be read.
     """
     committed = None
     listed = newest(store) if ranks.rank == 0 else iter(())
-    while (following := ranks.gather(next(listed, None))[0]) is not None:
+    while (following := ranks.gather(_next(listed))[0]) is not None:
+        if isinstance(following, str):
+            ranks.fail(following)
         name, found = following
         damage = found if isinstance(found, DamageError) else _damage(store, name, found, ranks)
         if damage is None:
@@ -54,6 +58,14 @@ def newest_valid(
             "choose another run.name, or remove the folder to start over"
         )
     return None
+
+
+def _next(listed: Iterator[_Found]) -> _Found | str | None:
+    """The next checkpoint, or why it cannot be told."""
+    try:
+        return next(listed, None)
+    except OSError as error:
+        return str(error)
 
 
 def _damage(store: Store, name: str, manifest: Manifest, ranks: Ranks) -> DamageError | None:

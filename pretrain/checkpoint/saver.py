@@ -41,6 +41,8 @@ class Ranks(Protocol):
 class Saver:
     """Writes checkpoints one at a time. All ranks call every method but `close` together.
 
+    UserError at once if nothing can be written there.
+
     A save that fails for lack of space or of the file system leaves nothing behind; it is said
     loudly, and the run goes on with the checkpoint before.
     """
@@ -62,9 +64,8 @@ class Saver:
         """Why the newest save that is settled failed, on all ranks alike; "" if it did not."""
         self._board = ranks.board()
         self._board.set_timeout(timedelta(seconds=PATIENCE_SECONDS))
-        if ranks.rank == 0:
-            store.sweep()
-        ranks.gather(None)
+        if failure := ranks.gather(_unwritable(store) if ranks.rank == 0 else "")[0]:
+            ranks.fail(f"checkpoint.dir: {failure}")
 
     def save(self, fragments: Sequence[Fragment], state: State) -> None:
         """Begin a save of ``fragments``, when the one before is done.
@@ -153,3 +154,12 @@ class Saver:
         part = RankPart.model_validate_json(self._board.get(key))
         self._board.delete_key(key)
         return part
+
+
+def _unwritable(store: Store) -> str:
+    """Why nothing can be saved in ``store``, "" if it can."""
+    try:
+        store.prepare()
+    except OSError as error:
+        return str(error)
+    return ""

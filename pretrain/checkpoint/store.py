@@ -82,8 +82,11 @@ class Store(Protocol):
         """Remove a checkpoint, its marker first."""
         ...
 
-    def sweep(self) -> None:
-        """Remove what was never committed; only while nothing is being written."""
+    def prepare(self) -> None:
+        """Remove what was never committed, and try to write; only while nothing is being written.
+
+        OSError if nothing can be written here.
+        """
         ...
 
 
@@ -144,15 +147,7 @@ class LocalStore:
 
     def write(self, name: str, file: str, blocks: Iterable[memoryview]) -> FileSum:
         """Write aside and to the disk."""
-        path = self.aside(name) / file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        digest, size = xxhash.xxh3_64(), 0
-        with DirectFile(path) as direct:
-            for block in blocks:
-                digest.update(block)
-                size += len(block)
-                direct.write(block)
-        return FileSum(bytes=size, xxh3=digest.hexdigest())
+        return written(self.aside(name) / file, blocks)
 
     def drop(self, name: str, file: str) -> None:
         """Remove a file that lies aside."""
@@ -191,14 +186,27 @@ class LocalStore:
             return
         shutil.rmtree(self.root / name, ignore_errors=True)
 
-    def sweep(self) -> None:
-        """Remove all that lies aside."""
+    def prepare(self) -> None:
+        """Put something aside, remove all that lies there."""
+        self.aside("writable").mkdir(parents=True, exist_ok=True)
         for leftover in self.root.glob(f"*{UNFINISHED}"):
             shutil.rmtree(leftover, ignore_errors=True)
 
     def aside(self, name: str) -> Path:
         """Where a checkpoint is written before it is committed."""
         return self.root / f"{name}{UNFINISHED}"
+
+
+def written(path: Path, blocks: Iterable[memoryview]) -> FileSum:
+    """What was written to ``path`` and the disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    digest, size = xxhash.xxh3_64(), 0
+    with DirectFile(path) as direct:
+        for block in blocks:
+            digest.update(block)
+            size += len(block)
+            direct.write(block)
+    return FileSum(bytes=size, xxh3=digest.hexdigest())
 
 
 def _read_all(handle: int, wanted: Range) -> None:

@@ -1,8 +1,10 @@
-"""Kill a run of two processes at random moments, again and again: KILLS SEED ARGUMENT ...
+"""Kill a run of two processes again and again: MOMENT,MOMENT,... SEED ARGUMENT ...
 
-The ARGUMENTs are those of ``-m pretrain``. Processes are forked off this one, which has imported
-everything, so that a start takes a second. Prints a line of JSON for every kill: the last step in
-the log, and that of the checkpoint that the next start will find.
+The ARGUMENTs are those of ``-m pretrain``. A MOMENT is "random", or RANK:PHASE for a rank that
+kills itself just before a phase of a save; the other is killed too, at once or a little later.
+Processes are forked off this one, which has imported everything, so that a start takes a second.
+Prints a line of JSON for every kill: the last step in the log, and that of the checkpoint that the
+next start will find.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import importlib
 import json
 import os
 import random
+import re
 import signal
 import sys
 import time
@@ -29,6 +32,19 @@ from pretrain.metrics import read_log
 from shards.processes import die_with_parent
 
 RANKS = 2
+RANDOM = "random"
+# What a process asks of the system, by Python's audit events, as a phase begins.
+PHASES = {
+    "write": ("open", re.compile(r".*\.unfinished/rank_.*")),
+    "manifest": ("open", re.compile(r".*\.unfinished/manifest.json")),
+    "rename": ("os.rename", re.compile(r".*\.unfinished")),
+    "marker": ("open", re.compile(r".*/\.COMMITTED")),
+    "commit": ("os.rename", re.compile(r".*/\.COMMITTED")),
+    "prune": ("os.remove", re.compile(r".*/COMMITTED")),
+    "removal": ("os.remove", re.compile(r"rank_.*")),
+    "clear": ("os.rmdir", re.compile(r".*/epoch_\d+_step_\d+")),
+}
+SAVE = 3  # of a process, in which it kills itself: there are older ones to prune
 # What a run imports on its way, in the order in which it works.
 IMPORTED = (
     "torch._dynamo",
@@ -41,16 +57,18 @@ IMPORTED = (
 PATIENCE = 120.0
 
 
-def start(arguments: list[str], output: Path) -> list[int]:
+def start(arguments: list[str], output: Path, moment: str = RANDOM) -> list[int]:
     port = str(free_port())
-    return [_forked(arguments, output, rank, port) for rank in range(RANKS)]
+    return [_forked(arguments, output, rank, port, moment) for rank in range(RANKS)]
 
 
-def _forked(arguments: list[str], output: Path, rank: int, port: str) -> int:
+def _forked(arguments: list[str], output: Path, rank: int, port: str, moment: str) -> int:
     pid = os.fork()
     if pid:
         return pid
     die_with_parent()
+    if moment != RANDOM and int(moment.partition(":")[0]) == rank:
+        kill_before(moment.partition(":")[2])
     os.environ.update(cpu_environment(RANKS))
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1")
     os.environ.update(WORLD_SIZE=str(RANKS), LOCAL_WORLD_SIZE=str(RANKS), MASTER_PORT=port)
@@ -62,30 +80,55 @@ def _forked(arguments: list[str], output: Path, rank: int, port: str) -> int:
     os._exit(train(arguments))
 
 
-def wait(pids: list[int], seconds: float) -> list[int]:
-    """The processes that have not ended by then."""
-    deadline, left = time.monotonic() + seconds, list(pids)
-    while left and time.monotonic() < deadline:
-        left = [pid for pid in left if os.waitpid(pid, os.WNOHANG)[0] == 0]
-        time.sleep(0.005)
+def kill_before(phase: str) -> None:
+    """Have this process kill itself as a later save comes to ``phase``."""
+    awaited, path = PHASES[phase]
+    begun = 0
+
+    def look(event: str, told: tuple[object, ...]) -> None:
+        nonlocal begun
+        if event == awaited and path.fullmatch(str(told[0])):
+            begun += 1
+            if begun == SAVE:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(look)
+
+
+def alive(pids: list[int]) -> list[int]:
+    """Those that have not ended; of the others no trace is left."""
+    return [pid for pid in pids if os.waitpid(pid, os.WNOHANG)[0] == 0]
+
+
+def until_ended(pids: list[int], count: int) -> list[int]:
+    """Wait until so many of the processes have ended; the others."""
+    deadline, left = time.monotonic() + PATIENCE, alive(pids)
+    while len(pids) - len(left) < count:
+        assert time.monotonic() < deadline, f"of {len(pids)} processes {len(left)} do not end"
+        time.sleep(0.002)
+        left = alive(left)
     return left
 
 
-def kill_once(pids: list[int], log: Path, chance: random.Random) -> None:
-    """At a random moment after the next step, one of them or all; the launcher ends the rest."""
+def kill_at_random(pids: list[int], log: Path, chance: random.Random) -> None:
+    """After the next step, one of them or all."""
     begun, deadline = len(read_log(log)), time.monotonic() + PATIENCE
     while len(read_log(log)) <= begun:
         assert time.monotonic() < deadline, "no further step"
-        assert not any(os.waitpid(pid, os.WNOHANG)[0] for pid in pids), "it ended by itself"
+        assert alive(pids) == pids, "it ended by itself"
         time.sleep(0.005)
     time.sleep(chance.uniform(0, 0.2))
-    first = chance.choice([pids, pids[:1], pids[1:]])
-    for pid in first:
+    for pid in chance.choice([pids, pids[:1], pids[1:]]):
         os.kill(pid, signal.SIGKILL)
+
+
+def end_others(pids: list[int], chance: random.Random) -> None:
+    """As the launcher does when it has noticed that a process died."""
+    left = until_ended(pids, 1)
     time.sleep(chance.uniform(0, 0.1))
-    for pid in wait(pids, 0):
+    for pid in left:
         os.kill(pid, signal.SIGKILL)
-    assert not wait(pids, PATIENCE)
+    until_ended(left, len(left))
 
 
 def found_step(store: LocalStore) -> int:
@@ -103,18 +146,22 @@ def found_step(store: LocalStore) -> int:
 def main() -> None:
     for name in IMPORTED:
         importlib.import_module(name)
-    kills, chance, arguments = int(sys.argv[1]), random.Random(int(sys.argv[2])), sys.argv[3:]
+    moments, chance = sys.argv[1].split(","), random.Random(int(sys.argv[2]))
+    arguments = sys.argv[3:]
     config = load(Path(arguments[0]), arguments[1:])
     folder = config.run.folder
     folder.mkdir(parents=True, exist_ok=True)
     store = LocalStore(folder / "checkpoints")
-    for _ in range(kills):
-        kill_once(start(arguments, folder / "output.txt"), folder / "log.jsonl", chance)
+    for moment in moments:
+        pids = start(arguments, folder / "output.txt", moment)
+        if moment == RANDOM:
+            kill_at_random(pids, folder / "log.jsonl", chance)
+        end_others(pids, chance)
         logged = int(read_log(folder / "log.jsonl")[-1]["step"])
-        print(json.dumps({"logged": logged, "saved": found_step(store)}), flush=True)
+        told = {"moment": moment, "logged": logged, "saved": found_step(store)}
+        print(json.dumps(told), flush=True)
     target = f"train.steps={logged + 4}"
-    left = wait(start([*arguments, target], folder / "output.txt"), PATIENCE)
-    assert not left, "it did not end"
+    until_ended(start([*arguments, target], folder / "output.txt"), RANKS)
     print(json.dumps({"target": logged + 4}))
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from distributed_runs import CONFIG, Run
+from store_servers import s3_bucket
 
 STEPS = 12
 
@@ -235,6 +236,23 @@ def test_a_full_disk_costs_checkpoints_and_not_the_run(
     assert run.finish() == 0, run.output
     assert "step 4 of 8" in run.output and len(run.log()) == 8
     assert [name.split("_step_")[1] for name in run.checkpoints()] == ["00000006", "00000008"]
+
+
+def test_a_killed_run_goes_on_from_a_server(two_processes: Run, token_shards: Path) -> None:
+    with s3_bucket("runs") as url:
+        settings = ("precision=fp32", "train.steps=20", "checkpoint.every=3")
+        folder = two_processes.folder.with_name("remote")
+        run = Run(folder, token_shards, overrides=(*settings, f"checkpoint.dir={url}"))
+        run.kill_after(11)
+        run.processes = 1
+        assert run.finish() == 0, run.output
+        resumed = f"resumed run remote from {url}/remote/epoch_.*step_0000000[69]"
+        assert re.search(resumed, run.output)
+        assert run.losses() == pytest.approx(two_processes.losses()[:20], rel=1e-4)
+        assert not (folder / "checkpoints").exists() and not list((folder / "upload").iterdir())
+        run.overrides = (*settings, "checkpoint.dir=s3://not-made")
+        assert run.finish() != 0
+        assert "error: checkpoint.dir: s3://not-made/remote: " in run.output
 
 
 CURRICULUM = (

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from store_servers import s3_server
+from safetensors.torch import load_file
+from store_servers import s3_bucket
 from test_checkpoint import KEYS, ThreadRanks, cut, full, state_at, together
+from test_checkpoint_command import command
 
 from pretrain.checkpoint.keep import CheckpointConfig
 from pretrain.checkpoint.location import store_at
@@ -24,16 +26,8 @@ from shards.stores.remote import open_location
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
-    reason = "pip install 'moto[server]' s3fs"
-    pytest.importorskip("moto.server", reason=reason)
-    pytest.importorskip("s3fs", reason=reason)
-    with s3_server() as endpoint, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", endpoint)
-        patch.setenv("AWS_ACCESS_KEY_ID", "key")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        open_location("s3://runs")[0].mkdir("runs")
-        yield "s3://runs"
+    with s3_bucket("runs") as url:
+        yield url
 
 
 @pytest.fixture
@@ -135,7 +129,39 @@ def test_a_server_that_is_gone_is_a_warning(
     assert "step 1 could not be written" in said[0]
 
 
+def test_a_place_that_cannot_be_written_or_read_ends_the_run_at_its_start(tmp_path: Path) -> None:
+    def begin(store: RemoteStore, ranks: ThreadRanks) -> None:
+        Saver(store, ranks, CheckpointConfig(), list(cut(full(1), 0, 1)), lambda _: None)
+
+    for url, why in (("s3://not-made/runs", "bucket"), ("http://127.0.0.1:9/runs", "127.0.0.1")):
+        store = RemoteStore(url, tmp_path / "upload")
+        with pytest.raises(UserError, match=f"{url}: .*{why}.*; check the address"):
+            together(1, lambda ranks, store=store: begin(store, ranks))  # type: ignore[misc]
+    gone = RemoteStore("http://127.0.0.1:9/runs", tmp_path / "upload")
+    with pytest.raises(UserError, match="check the address"):
+        newest(gone)
+
+
 def test_an_unknown_protocol_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"checkpoint\.dir=tape://x: fsspec knows no protocol"):
-        store_at("tape://x", tmp_path)
-    assert not isinstance(store_at(str(tmp_path), tmp_path), RemoteStore)
+    with pytest.raises(UserError, match=r"^tape://x: fsspec knows no protocol"):
+        store_at("tape://x")
+    assert not isinstance(store_at(str(tmp_path)), RemoteStore)
+
+
+def test_the_commands_take_urls_and_runs_that_save_behind_one(
+    store: RemoteStore, tmp_path: Path
+) -> None:
+    save(store, 2, 4)
+    run = tmp_path / store.url.rpartition("/")[2]
+    run.mkdir()
+    (run / "config.yaml").write_text(f"checkpoint:\n  dir: {store.url.rpartition('/')[0]}\n")
+    for place in (store.url, run):
+        assert state_at(4).name in command("ls", place)
+        assert store.place(state_at(4).name) in command("show", place)
+    assert "all as it was saved" in command("verify", store.place(state_at(2).name))
+    assert "3 tensors of step 4" in command("export", run, tmp_path / "out.safetensors")
+    merged = load_file(tmp_path / "out.safetensors")
+    for name, values in merged.items():
+        assert torch.equal(values.flatten(), full(1)[name]["master"])
+    with pytest.raises(UserError, match=r"is not a committed checkpoint \(COMMITTED is missing"):
+        command("show", store.place(state_at(3).name))

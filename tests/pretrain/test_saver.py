@@ -139,6 +139,7 @@ def test_a_folder_that_cannot_be_written_is_a_warning(tmp_path: Path) -> None:
     def one(ranks: ThreadRanks) -> str:
         mine = list(cut(full(0), ranks.rank, 1))
         saver = Saver(LocalStore(root), ranks, KEEP_ALL, mine, said.append)
+        root.rmdir()
         root.write_text("a file where the folder should be")
         saver.save(mine, state_at(1))
         saver.finish()

@@ -13,9 +13,10 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import fsspec
 import pytest
 import xxhash
-from store_servers import BAD_FROM, http_server, s3_server
+from store_servers import BAD_FROM, http_server, s3_bucket
 from torch.utils.data import DataLoader, IterableDataset
 
 from shards.errors import UserError
@@ -199,19 +200,11 @@ def test_a_server_that_is_gone_fails_every_span() -> None:
 
 @pytest.fixture(scope="module")
 def s3(folder: Path) -> Iterator[str]:
-    reason = "pip install 'moto[server]' s3fs"
-    pytest.importorskip("moto.server", reason=reason)
-    s3fs = pytest.importorskip("s3fs", reason=reason)
-    with s3_server() as endpoint, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", endpoint)
-        patch.setenv("AWS_ACCESS_KEY_ID", "key")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        files = s3fs.S3FileSystem(skip_instance_cache=True)
-        files.mkdir("speech")
+    with s3_bucket("speech") as url:
+        files, bucket = fsspec.url_to_fs(url, skip_instance_cache=True)
         for path in folder.iterdir():
-            files.put_file(str(path), f"speech/corpus/{path.name}")
-        yield "s3://speech/corpus"
+            files.put_file(str(path), f"{bucket}/corpus/{path.name}")
+        yield f"{url}/corpus"
 
 
 def test_ranges_over_s3_are_the_local_bytes(s3: str, folder: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pretrain.checkpoint.restore import newest_valid
 from pretrain.config import Config
 from pretrain.engine import Engine, Processes
 from pretrain.intake import StepData, take_step
@@ -18,7 +19,6 @@ from pretrain.saving import Saving
 from pretrain.schedule import rate_factor
 from pretrain.start import (
     Say,
-    newest_checkpoint,
     resumed_plan,
     start_engine,
     try_costliest,
@@ -32,7 +32,7 @@ from shards.stream import stream
 def train(config: Config, ready: Ready, processes: Processes, stop: StopRequest, say: Say) -> None:
     """Train to the target, or until asked to stop; resumes from the run's newest checkpoint."""
     name, folder = config.run.name, config.run.folder
-    resume = newest_checkpoint(config.checkpoints(), processes, say)
+    resume = newest_valid(config.checkpoints(), processes, say)
     plan, start = resumed_plan(config, ready.plan, resume, say)
     target = config.train.target(plan)
     if resume and start >= target:

@@ -6,10 +6,11 @@ from importlib.metadata import version
 
 from pretrain.checkpoint.keep import due
 from pretrain.checkpoint.manifest import State
+from pretrain.checkpoint.restore import Resume
 from pretrain.checkpoint.saver import Saver
 from pretrain.config import Config
 from pretrain.engine import Engine
-from pretrain.start import Resume, Say
+from pretrain.start import Say
 from shards.plan import Plan
 
 LAST_SECONDS = 60.0
@@ -35,7 +36,8 @@ class Saving:
         self._begun = start
         fragments = list(engine.owned())
         store = resume.store if resume else config.checkpoints()
-        self.saver = Saver(store, engine.processes, config.checkpoint, fragments, say)
+        damaged = resume.damaged if resume else ()
+        self.saver = Saver(store, engine.processes, config.checkpoint, fragments, say, damaged)
 
     def __enter__(self) -> Saving:
         return self

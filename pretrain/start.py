@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 
-from pretrain.checkpoint.manifest import Manifest
-from pretrain.checkpoint.restore import Restored, newest_valid, restore
-from pretrain.checkpoint.store import Store
+from pretrain.checkpoint.restore import Restored, Resume, restore
 from pretrain.config import Config, write_resolved
 from pretrain.engine import Engine, Processes
 from pretrain.groups import parameter_groups
@@ -20,26 +17,6 @@ from shards.stream import read_batch
 
 Say = Callable[[str], None]
 MOST_NAMED = 6
-
-
-@dataclass(frozen=True)
-class Resume:
-    """The checkpoint to go on from."""
-
-    store: Store
-    name: str
-    manifest: Manifest
-
-    @property
-    def place(self) -> str:
-        """Where it lies."""
-        return self.store.place(self.name)
-
-
-def newest_checkpoint(store: Store, processes: Processes, say: Say) -> Resume | None:
-    """The newest whole checkpoint: all ranks check it together and get the same answer."""
-    found = newest_valid(store, processes, say)
-    return Resume(store, *found) if found else None
 
 
 def resumed_plan(config: Config, plan: Plan, resume: Resume | None, say: Say) -> tuple[Plan, int]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from pydantic import Field
 
-from pretrain.checkpoint.manifest import DamageError, Manifest
+from pretrain.checkpoint.manifest import Manifest
 from pretrain.checkpoint.store import Store, newest
 from shards.section import Section
 
@@ -80,15 +80,21 @@ def _first_of_windows(config: CheckpointConfig, by_step: Sequence[Saved]) -> Ite
             yield one
 
 
-def prune(store: Store, config: CheckpointConfig) -> None:
-    """Remove what `kept` does not name, and what is damaged and older than the newest ones."""
+def prune(store: Store, config: CheckpointConfig, damaged: Collection[str] = ()) -> None:
+    """Remove what `kept` does not name, and what is damaged and older than the newest ones.
+
+    ``damaged`` are names of those that are known to be so though their manifest is whole.
+    """
     found = list(newest(store))
-    saved = [_saved(name, one) for name, one in found if isinstance(one, Manifest)]
-    keep, committed = kept(config, saved), 0
-    for name, one in found:
-        committed += isinstance(one, Manifest)
-        outdated = isinstance(one, DamageError) and committed >= config.keep_last
-        if outdated or (isinstance(one, Manifest) and name not in keep):
+    saved = [
+        _saved(name, one)
+        for name, one in found
+        if isinstance(one, Manifest) and name not in damaged
+    ]
+    whole, keep, newer = {one.name for one in saved}, kept(config, saved), 0
+    for name, _ in found:
+        newer += name in whole
+        if name not in keep and (name in whole or newer >= config.keep_last):
             store.remove(name)
 
 

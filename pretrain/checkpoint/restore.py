@@ -21,6 +21,21 @@ _BATCH = 1 << 26
 """Numbers that are read at once: 256 MiB."""
 
 
+@dataclass(frozen=True)
+class Resume:
+    """The checkpoint to go on from, and the newer ones that are ``damaged``."""
+
+    store: Store
+    name: str
+    manifest: Manifest
+    damaged: tuple[str, ...] = ()
+
+    @property
+    def place(self) -> str:
+        """Where it lies."""
+        return self.store.place(self.name)
+
+
 @dataclass
 class Restored:
     """What could not be taken from the checkpoint as it is, by parameter."""
@@ -31,16 +46,15 @@ class Restored:
     """They had no average before: it begins at the weights."""
 
 
-def newest_valid(
-    store: Store, ranks: Ranks, warn: Callable[[str], None]
-) -> tuple[str, Manifest] | None:
+def newest_valid(store: Store, ranks: Ranks, warn: Callable[[str], None]) -> Resume | None:
     """The newest checkpoint that is whole; each damaged one before it is passed to ``warn``.
 
     Every rank checks a share of the files, and all come to the same answer. None where nothing was
     ever committed. Where something was and none of it is whole, all ranks end with a UserError:
     starting over would lose the run; so they do where the place cannot be read.
     """
-    committed = None
+    committed: str | bool = False
+    damaged: list[str] = []
     listed = newest(store) if ranks.rank == 0 else iter(())
     while (following := ranks.gather(_next(listed))[0]) is not None:
         if isinstance(following, str):
@@ -48,10 +62,11 @@ def newest_valid(
         name, found = following
         damage = found if isinstance(found, DamageError) else _damage(store, name, found, ranks)
         if damage is None:
-            return name, found
+            return Resume(store, name, found, tuple(damaged))
+        damaged.append(name)
         if ranks.rank == 0:
             warn(f"checkpoint {store.place(name)} is damaged and skipped: {damage}")
-        committed = committed or (str(damage) != f"{MARKER} is missing" and damage)
+        committed = committed or (str(damage) != f"{MARKER} is missing" and str(damage))
     if committed:
         ranks.fail(
             f"{store.place('')}: no checkpoint is whole (the newest: {committed}); bring one back, "

@@ -7,7 +7,7 @@ step's forward and backward passes; the loop waits for it before the update, if 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any, NoReturn, Protocol
@@ -41,7 +41,8 @@ class Ranks(Protocol):
 class Saver:
     """Writes checkpoints one at a time. All ranks call every method but `close` together.
 
-    UserError at once if nothing can be written there.
+    UserError at once if nothing can be written there. Checkpoints that are known to be ``damaged``
+    do not count as kept ones.
 
     A save that fails for lack of space or of the file system leaves nothing behind; it is said
     loudly, and the run goes on with the checkpoint before.
@@ -54,7 +55,9 @@ class Saver:
         config: CheckpointConfig,
         fragments: Sequence[Fragment],
         say: Callable[[str], None],
+        damaged: Iterable[str] = (),
     ) -> None:
+        self._damaged = set(damaged)
         self._store, self._ranks, self._config, self._say = store, ranks, config, say
         self._copy = HostCopy(fragments)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
@@ -147,7 +150,8 @@ class Saver:
         total, took = sum(part.total.bytes for part in parts), time.perf_counter() - began
         place = self._store.place(state.name)
         self._say(f"saved {place}: {total / 1e6:,.0f} MB in {took:.1f} s")
-        self._thread.submit(prune, self._store, self._config)
+        self._damaged.discard(state.name)
+        self._thread.submit(prune, self._store, self._config, self._damaged)
         return ""
 
     def _collected(self, key: str) -> RankPart:

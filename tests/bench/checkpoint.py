@@ -147,7 +147,7 @@ def main() -> None:
         def restored() -> None:
             found = newest_valid(store, processes, print)
             assert found is not None
-            restore(store, *found, engine.held())
+            restore(store, found.name, found.manifest, engine.held())
             engine.restored(1)
 
         loaded = partial(engine.deepspeed.load_checkpoint, theirs, tag=tag)

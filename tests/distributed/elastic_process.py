@@ -109,7 +109,7 @@ def load_all(root: Path, processes: Processes) -> None:
         store = LocalStore(root / before.name)
         found = newest_valid(store, processes, print)
         assert found is not None
-        name, manifest = found
+        name, manifest = found.name, found.manifest
         told = restore(store, name, manifest, engine.held())
         engine.restored(manifest.state.updates)
         check_every_number(engine, store, name, manifest)

@@ -4,7 +4,7 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -112,6 +112,7 @@ def save(
     seed: int = 0,
     *,
     config: CheckpointConfig = KEEP_ALL,
+    damaged: Sequence[str] = (),
     values: dict[str, dict[str, torch.Tensor]] | None = None,
     **more: Any,
 ) -> Path:
@@ -120,7 +121,7 @@ def save(
 
     def one(ranks: ThreadRanks) -> None:
         mine = list(cut(values or full(seed), ranks.rank, world_size))
-        saver = Saver(LocalStore(root), ranks, config, mine, lambda _: None)
+        saver = Saver(LocalStore(root), ranks, config, mine, lambda _: None, damaged)
         saver.save(mine, state)
         saver.finish()
 
@@ -130,7 +131,7 @@ def save(
 
 def newest_whole(root: Path, warn: Callable[[str], None] = lambda _: None) -> Path | None:
     (found,) = together(1, lambda ranks: newest_valid(LocalStore(root), ranks, warn))
-    return found and root / found[0]
+    return found and root / found.name
 
 
 def names(root: Path) -> list[str]:
@@ -213,8 +214,9 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(
         warnings: list[str] = []
         look = partial(newest_valid, LocalStore(tmp_path), warn=warnings.append)
         found = together(world_size, lambda ranks, look=look: look(ranks))  # type: ignore[misc]
-        assert {name for name, _ in found} == {good.name}
-        assert {manifest.state.step for _, manifest in found} == {3}
+        assert {one.name for one in found} == {good.name}
+        assert {one.damaged for one in found} == {(bad.name,)}
+        assert {one.manifest.state.step for one in found} == {3}
         (warning,) = warnings
         assert re.search(f"{bad.name} is damaged and skipped: {said}", warning)
 
@@ -235,6 +237,22 @@ def test_pruning_never_counts_a_damaged_checkpoint_as_kept(tmp_path: Path) -> No
     resaved = save(tmp_path, 3, 1, config=CheckpointConfig())
     assert good.exists() and resaved.exists() and not old.exists()
     assert newest_whole(tmp_path) == resaved
+
+
+def test_a_checkpoint_known_to_be_damaged_is_not_one_of_the_kept(tmp_path: Path) -> None:
+    keep = CheckpointConfig(keep_last=2)
+    for step in (2, 4, 6):
+        last = save(tmp_path, step, 2, config=keep)
+    damage_flip(last)
+    resume = together(1, lambda ranks: newest_valid(LocalStore(tmp_path), ranks, lambda _: None))[0]
+    save(tmp_path, 7, 2, config=keep, damaged=resume.damaged)
+    assert names(tmp_path) == [state_at(step).name for step in (7, 6, 4)]
+    save(tmp_path, 8, 2, config=keep, damaged=resume.damaged)
+    assert names(tmp_path) == [state_at(step).name for step in (8, 7)]
+    damage_flip(tmp_path / state_at(8).name)
+    resaved = save(tmp_path, 8, 2, config=keep, damaged=[state_at(8).name])
+    save(tmp_path, 9, 2, config=keep, damaged=[])
+    assert names(tmp_path) == [state_at(9).name, resaved.name]
 
 
 def test_a_run_whose_checkpoints_are_all_damaged_is_not_started_over(tmp_path: Path) -> None:

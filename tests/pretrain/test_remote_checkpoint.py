@@ -53,7 +53,7 @@ def save(store: RemoteStore, *steps: int, world_size: int = 2, **keep: Any) -> N
 def newest(store: RemoteStore, warnings: list[str] | None = None) -> str | None:
     said: list[str] = [] if warnings is None else warnings
     found = together(1, lambda ranks: newest_valid(store, ranks, said.append))[0]
-    return found and str(found[0])
+    return found and str(found.name)
 
 
 def test_what_is_saved_there_is_restored_on_other_ranks(store: RemoteStore, tmp_path: Path) -> None:

@@ -5,7 +5,8 @@
 
 A model of 77 million parameters. ``stopped`` is how long the loop stands still: when it begins a
 save, and if the copy is not done before the next update, after one short micro-batch. ``total`` is
-a save from beginning to commit, with nothing beside it. Restoring reads what was just written.
+a save from beginning to commit, with nothing beside it. Restoring reads what was just written;
+to check is to read every byte before, for its checksum, which DeepSpeed does not.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ import numpy as np
 import torch
 
 from pretrain.checkpoint.keep import CheckpointConfig
-from pretrain.checkpoint.manifest import State
+from pretrain.checkpoint.manifest import Manifest, State
 from pretrain.checkpoint.rank_file import HostCopy, bytes_of
 from pretrain.checkpoint.restore import newest_valid, restore
 from pretrain.checkpoint.saver import Saver
-from pretrain.checkpoint.store import LocalStore
+from pretrain.checkpoint.store import LocalStore, read_manifest
 from pretrain.engine import Engine, Processes, end_process
 from pretrain.fragment import Fragment
 from pretrain.groups import OptimizerConfig, parameter_groups
@@ -36,7 +37,7 @@ from pretrain.models.gpt_sovits_s1.config import S1Config
 from pretrain.zero import DeepSpeedConfig, settle
 from shards.collate import Batch
 
-ROUNDS = 4
+ROUNDS = 6
 PRUNED = 1.0  # seconds in which older checkpoints are removed
 BLOCK = 8 << 20
 
@@ -97,6 +98,7 @@ def forward_and_backward(engine: Engine, batch: Batch) -> None:
 def main() -> None:
     folder = Path(sys.argv[1])
     processes = Processes.join("cpu")
+    processes.first(lambda: shutil.rmtree(folder / "segue", ignore_errors=True))
     config, optimizer = S1Config(), OptimizerConfig()
     model = config.build()
     engine = Engine(
@@ -144,18 +146,27 @@ def main() -> None:
             timed(processes, partial(engine.deepspeed.save_checkpoint, theirs, tag=tag))
         )
 
-        def restored() -> None:
-            found = newest_valid(store, processes, print)
-            assert found is not None
-            restore(store, found.name, found.manifest, engine.held())
+        def filled(name: str, manifest: Manifest) -> None:
+            restore(store, name, manifest, engine.held())
             engine.restored(1)
 
-        loaded = partial(engine.deepspeed.load_checkpoint, theirs, tag=tag)
+        def checked_and_filled() -> None:
+            found = newest_valid(store, processes, print)
+            assert found is not None
+            filled(found.name, found.manifest)
+
+        manifest = read_manifest(store, second.name)
+        sides = {
+            "restore": partial(filled, second.name, manifest),
+            "check and restore": checked_and_filled,
+            "deepspeed restore": partial(engine.deepspeed.load_checkpoint, theirs, tag=tag),
+        }
         for temperature in ("cold", "warm"):
-            if temperature == "cold":
-                forget_cached(processes, folder)
-            for name, work in (("restore", restored), ("deepspeed restore", loaded)):
-                rows[f"{name}, {temperature}"].append(timed(processes, work))
+            for place in range(len(sides)):  # the disk may be slower just after it was written
+                name = list(sides)[(place + number) % len(sides)]
+                if temperature == "cold":
+                    forget_cached(processes, folder)
+                rows[f"{name}, {temperature}"].append(timed(processes, sides[name]))
         processes.barrier()
         if processes.rank == 0:
             shutil.rmtree(theirs)
@@ -169,12 +180,14 @@ def report(rows: dict[str, list[float]], size: int) -> None:
     middle = {name: statistics.median(values) for name, values in rows.items()}
     print(f"{size / 1e6:,.0f} MB, {torch.get_num_threads()} threads a rank, medians of {ROUNDS}")
     for name, seconds in middle.items():
-        print(f"{name:23} {seconds:7.3f} s  {size / 1e6 / seconds:8.0f} MB/s")
+        print(f"{name:25} {seconds:7.3f} s  {size / 1e6 / seconds:8.0f} MB/s")
     print(f"stopped / deepspeed          {middle['stopped'] / middle['deepspeed']:.3f}")
     print(f"plain / total (write rate)   {middle['plain'] / middle['total']:.2f}")
     for temperature in ("cold", "warm"):
-        ratio = middle[f"restore, {temperature}"] / middle[f"deepspeed restore, {temperature}"]
-        print(f"restore / deepspeed restore, {temperature}  {ratio:.2f}")
+        theirs = middle[f"deepspeed restore, {temperature}"]
+        for name in ("restore", "check and restore"):
+            ratio = middle[f"{name}, {temperature}"] / theirs
+            print(f"{name} / deepspeed restore, {temperature}  {ratio:.2f}")
 
 
 if __name__ == "__main__":

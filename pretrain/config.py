@@ -15,6 +15,7 @@ from pretrain.checkpoint.store import Store
 from pretrain.groups import OptimizerConfig
 from pretrain.models import ModelConfig
 from pretrain.schedule import ScheduleConfig
+from pretrain.validation import ValidationConfig
 from pretrain.zero import DeepSpeedConfig, Precision
 from shards import settings
 from shards.dataset import DataConfig
@@ -66,6 +67,7 @@ class Config(Section):
     model: ModelConfig = Field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
+    validation: ValidationConfig = ValidationConfig()
     deepspeed: DeepSpeedConfig = DeepSpeedConfig()
     precision: Precision = "bf16"
     device: Literal["auto", "cpu", "cuda"] = "auto"

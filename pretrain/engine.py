@@ -11,7 +11,7 @@ import socket
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
 from typing import Any, NoReturn, TypeVar, cast
@@ -214,8 +214,18 @@ class Engine:
         return self._shapes
 
     def forward(self, batch: Batch) -> Mapping[str, Tensor]:
-        """The model's summed terms for one micro-batch."""
+        """The model's terms for one micro-batch, [B] each."""
         return cast("Mapping[str, Tensor]", self._engine(batch))
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Without dropout and gradients."""
+        self._engine.eval()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self._engine.train()
 
     def backward(self, loss: Tensor, share: float, *, last: bool) -> None:
         """Accumulate gradients of ``loss * share``, summed over ranks and micro-batches.

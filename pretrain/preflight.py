@@ -10,6 +10,7 @@ import torch
 from pretrain.checkpoint.manifest import Manifest, State, refuse_other_shapes
 from pretrain.checkpoint.store import newest
 from pretrain.config import Config
+from pretrain.validation import OWN, HeldOut, held_out
 from pretrain.zero import DeepSpeedConfig, refuse_precision, settle
 from shards.dataset import DataConfig, open_plan, refuse_damaged_shards
 from shards.errors import UserError
@@ -18,9 +19,10 @@ from shards.plan import BatchConfig, Origin, Plan, changed_settings
 
 @dataclass(frozen=True)
 class Ready:
-    """A run that can start: its plan from step 0 and how ZeRO is set."""
+    """A run that can start: its plan from step 0, what it validates on, and how ZeRO is set."""
 
     plan: Plan
+    held_out: tuple[HeldOut, ...]
     zero: DeepSpeedConfig
     device: str
     accumulation: int
@@ -43,10 +45,23 @@ def check(config: Config, *, world_size: int, device: str, environ: Mapping[str,
     _refuse_another_run(config, plan)
     return Ready(
         plan=plan,
+        held_out=_held_out(config),
         zero=zero,
         device=device,
         accumulation=plan.micro_batches // world_size,
     )
+
+
+def _held_out(config: Config) -> tuple[HeldOut, ...]:
+    sets = held_out(config.validation, config.data, config.batch, config.seed)
+    for one in sets:
+        config.model.check(one.plan.census)
+    if config.validation.stop_after and not any(one.name == OWN for one in sets):
+        raise UserError(
+            "validation.stop_after needs clips that are set apart and data.path has none; pack it "
+            "again with validation=0.01, or leave stop_after out"
+        )
+    return sets
 
 
 def choose_device(wanted: str, local_size: int) -> str:

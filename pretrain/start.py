@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 
 from pretrain.checkpoint.restore import Restored, Resume, restore
 from pretrain.config import Config, write_resolved
+from pretrain.continuation import reasons, resume_points
 from pretrain.engine import Engine, Processes
 from pretrain.groups import parameter_groups
 from pretrain.preflight import Ready, continued
+from pretrain.validation import Best, spent
 from shards.errors import UserError
 from shards.plan import Plan
 from shards.stream import read_batch
@@ -19,10 +22,20 @@ Say = Callable[[str], None]
 MOST_NAMED = 6
 
 
-def resumed_plan(config: Config, plan: Plan, resume: Resume | None, say: Say) -> tuple[Plan, int]:
-    """The plan as the run goes on with it, and the first step to take."""
+@dataclass(frozen=True)
+class Course:
+    """Where a run goes: its data, its first step, the step to stop after, its rate's climbs."""
+
+    plan: Plan
+    start: int
+    target: int
+    resume_points: tuple[int, ...] = ()
+
+
+def set_course(config: Config, plan: Plan, resume: Resume | None, say: Say) -> Course:
+    """The course of a new run, or of one that goes on from the checkpoint ``resume``."""
     if resume is None:
-        return plan, 0
+        return Course(plan, 0, config.train.target(plan))
     saved = resume.manifest.state
     plan, changes = continued(plan, saved, resume.place, config.data)
     if changes:
@@ -31,7 +44,28 @@ def resumed_plan(config: Config, plan: Plan, resume: Resume | None, say: Say) ->
             f"{plan.origin.epoch} begins again, as data.on_change=restart_epoch says; weights "
             "and optimizer are kept"
         )
-    return plan, saved.step
+    target = config.train.target(plan)
+    why = reasons(saved, target, config.model_dump(mode="json"), changes)
+    points, adds = resume_points(config.schedule, saved, why)
+    if adds and target > saved.step:
+        say(
+            f"the learning rate climbs back in {config.schedule.resume_warmup} steps from step "
+            f"{saved.step}: {'; '.join(why) or 'schedule.resume_warmup_on=restart'}"
+        )
+    return Course(plan, saved.step, target, points)
+
+
+def ended(config: Config, course: Course, resume: Resume) -> str:
+    """Why the run has nothing left to do, "" if it has."""
+    if course.start >= course.target:
+        return f"the target is {course.target}"
+    best = Best.of(resume.manifest.state.figures)
+    if spent(config.validation, best):
+        return (
+            f"where it ended as validation.stop_after={config.validation.stop_after} says (the "
+            f"best was step {best.step}); raise that to go on"
+        )
+    return ""
 
 
 def start_engine(
@@ -68,7 +102,7 @@ def try_costliest(config: Config, plan: Plan, engine: Engine, processes: Process
     for micro in plan.costliest():
         batch = read_batch(plan, config.model.fields(), micro, config.data).to(processes.device)
         try:
-            engine.backward(engine.forward(batch)["loss"], 0.0, last=False)
+            engine.backward(engine.forward(batch)["loss"].sum(), 0.0, last=False)
         except torch.OutOfMemoryError as error:
             longest = plan.corpus.seconds(micro.rows).max()
             raise UserError(

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 Terms = Mapping[str, "torch.Tensor"]
-"""Sums over a micro-batch: ``loss`` is trained on, the others are shown. The trainer divides all
-of them by the step's global number of targets."""
+"""Sums over each clip of a micro-batch, [B]: ``loss`` is trained on, the others are shown. The
+trainer adds them up and divides by the step's global number of targets."""
 
 
 class Family(Protocol):
@@ -38,8 +38,11 @@ class Family(Protocol):
         """The clip members that a batch must hold."""
         ...
 
-    def targets(self, corpus: Corpus, rows: npt.NDArray[np.int64]) -> int:
-        """How many targets the loss sums over for these clips, from the index alone."""
+    def targets(self, corpus: Corpus, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """How many targets the loss of each of these clips sums over, int64 [rows].
+
+        It comes from the index alone.
+        """
         ...
 
     def check(self, census: Census) -> None:

@@ -46,7 +46,7 @@ class S1(nn.Module):
         }
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Summed cross entropy and top-3 hits over the batch's targets."""
+        """Cross entropy and top-3 hits, summed over each clip's targets, float32 [B]."""
         phonemes, semantic = batch.arrays["phonemes"], batch.arrays["semantic"]
         logits = self.logits(
             phonemes,
@@ -56,10 +56,13 @@ class S1(nn.Module):
             batch.arrays.get("bert"),
         )
         targets = self.targets(semantic, batch.lengths["semantic"])
-        loss = F.cross_entropy(
-            logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORE, reduction="sum"
+        losses = F.cross_entropy(
+            logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORE, reduction="none"
         )
-        return {"loss": loss, "top3": _top_hits(logits.detach(), targets)}
+        return {
+            "loss": losses.view_as(targets).sum(1),
+            "top3": _top_hits(logits.detach(), targets),
+        }
 
     def logits(
         self,
@@ -121,5 +124,5 @@ def attention_mask(phonemes: int, tokens: int, phoneme_lengths: Tensor) -> Tenso
 
 def _top_hits(logits: Tensor, targets: Tensor) -> Tensor:
     top = logits.topk(TOP, dim=-1).indices
-    hits: Tensor = (top == targets[..., None]).sum()
+    hits: Tensor = (top == targets[..., None]).flatten(1).sum(1)
     return hits.float()

@@ -24,6 +24,7 @@ from pretrain.checkpoint.board import Board
 from pretrain.checkpoint.manifest import EMA, MASTER, MOMENTS
 from pretrain.fragment import Fragment, share
 from pretrain.groups import Group, OptimizerConfig
+from pretrain.models.protocol import Guide
 from pretrain.plain import PlainAdamW
 from pretrain.zero import DeepSpeedConfig, Precision, deepspeed_settings
 from shards.collate import Batch
@@ -213,9 +214,9 @@ class Engine:
         """Full shapes of all parameters, by name."""
         return self._shapes
 
-    def forward(self, batch: Batch) -> Mapping[str, Tensor]:
+    def forward(self, batch: Batch, guide: Guide | None = None) -> Mapping[str, Tensor]:
         """The model's terms for one micro-batch, [B] each."""
-        return cast("Mapping[str, Tensor]", self._engine(batch))
+        return cast("Mapping[str, Tensor]", self._engine(batch, guide))
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:

@@ -20,6 +20,7 @@ from pretrain.saving import Saving
 from pretrain.schedule import rate_factor
 from pretrain.start import (
     Say,
+    announce,
     ended,
     set_course,
     start_engine,
@@ -44,12 +45,7 @@ def train(config: Config, ready: Ready, processes: Processes, stop: StopRequest,
         return
 
     engine = start_engine(config, ready, processes, resume, say)
-    begun = (
-        f"resumed run {name} from {resume.place}: step {start} of"
-        if resume
-        else (f"new run {name} in {folder}:")
-    )
-    say(f"{begun} {target} steps")
+    announce(config, course, resume, ready, say)
     try_costliest(config, plan, engine, processes)
     figures = resume.manifest.state.figures if resume else {}
     validator = Validator(config, engine, ready.held_out, target, figures)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from pretrain.advice import advice
 from pretrain.checkpoint.restore import Restored, Resume, restore
 from pretrain.config import Config, write_resolved
 from pretrain.continuation import reasons, resume_points
@@ -91,6 +92,17 @@ def start_engine(
     if processes.rank == 0:
         write_resolved(config, config.run.folder / "config.yaml")
     return engine
+
+
+def announce(config: Config, course: Course, resume: Resume | None, ready: Ready, say: Say) -> None:
+    """The line with which a run begins; advice where it is a new one."""
+    name = config.run.name
+    if resume:
+        say(f"resumed run {name} from {resume.place}: step {course.start} of {course.target} steps")
+        return
+    say(f"new run {name} in {config.run.folder}: {course.target} steps")
+    for word in advice(config.train, course.plan, validates=bool(ready.held_out)):
+        say(word)
 
 
 def try_costliest(config: Config, plan: Plan, engine: Engine, processes: Processes) -> None:

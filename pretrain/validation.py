@@ -97,6 +97,19 @@ class Together(Protocol):
 
 
 @dataclass(frozen=True)
+class Alone:
+    """One process by itself."""
+
+    device: torch.device
+    rank: int = 0
+    world_size: int = 1
+
+    def gather(self, value: Any) -> list[Any]:
+        """Its own value."""
+        return [value]
+
+
+@dataclass(frozen=True)
 class HeldOut:
     """Clips to validate on: one epoch of ``plan``, or its first ``steps``."""
 
@@ -125,7 +138,18 @@ def held_out(
             raise UserError(
                 f"validation.sources: two are called {name}; give each a name of its own"
             )
-    return tuple(_opened(name, places, validation, data, batch, seed) for name, places in sets)
+    return tuple(
+        opened_set(
+            name,
+            places,
+            OWN if name == OWN else None,
+            validation.max_steps,
+            data,
+            batch,
+            seed,
+        )
+        for name, places in sets
+    )
 
 
 def _name(source: SourceConfig) -> str:
@@ -140,22 +164,27 @@ def _is_split(data: DataConfig) -> bool:
     )
 
 
-def _opened(
+def opened_set(
     name: str,
     places: tuple[SourceConfig, ...],
-    validation: ValidationConfig,
+    split: str | None,
+    max_steps: int | None,
     data: DataConfig,
     batch: BatchConfig,
     seed: int,
 ) -> HeldOut:
+    """The clips of ``places``, read as ``data`` says; UserError as `open_plan`.
+
+    ``split`` None takes the clips set apart, or all where none are.
+    """
     reading = {"path": None, "curriculum": (), "workers": 0, "threads": READERS}
     once = tuple(place.model_copy(update={"repeat": 1.0}) for place in places)
     own = data.model_copy(update={**reading, "sources": once, "on_error": "skip"})
-    split = OWN if name == OWN or _is_split(own) else "all"
-    own = own.model_copy(update={"split": split})
+    chosen = split or (OWN if _is_split(own) else "all")
+    own = own.model_copy(update={"split": chosen})
     plan = open_plan(own, batch, seed)
     steps = plan.step_at(1.0)
-    return HeldOut(name, plan, own, min(steps, validation.max_steps or steps))
+    return HeldOut(name, plan, own, min(steps, max_steps or steps))
 
 
 def validate(

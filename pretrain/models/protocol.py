@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -21,12 +22,22 @@ Terms = Mapping[str, "torch.Tensor"]
 trainer adds them up and divides by the step's global number of targets."""
 
 
+@dataclass(frozen=True, eq=False)
+class Guide:
+    """The ``outputs`` of a model to follow on a batch, and how closely."""
+
+    outputs: torch.Tensor
+    weight: float
+    temperature: float
+
+
 class Family(Protocol):
     """The config of a model family: torch-free, so that a run can be planned before it starts.
 
-    The module that `build` returns takes a `shards.collate.Batch` in ``forward`` and returns
-    `Terms`. Its ``components()`` name the parts that a user can address, each with the prefixes
-    of its parameters.
+    The module that `build` returns takes a `shards.collate.Batch` and a `Guide` or None in
+    ``forward`` and returns `Terms`; ``outputs(batch)`` are what a guide of it holds. Its
+    ``components()`` name the parts that a user can address, each with the prefixes of its
+    parameters.
     """
 
     @property

@@ -9,7 +9,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from distributed_runs import Run
+from typer.testing import CliRunner
 
+from launch.main import app
 from pretrain.checkpoint.keep import VALIDATION_LOSS
 from pretrain.checkpoint.store import LocalStore, read_manifest
 from pretrain.metrics import read_log
@@ -71,6 +73,14 @@ def test_validation_is_the_same_on_any_number_of_processes_and_after_a_kill(
     assert "step 12  validation: validation loss" in two.output
     seen = {record["clips"] for record in two.log()}
     assert sum(r["clips"] for r in two.log() if r["epoch"] <= 1) <= 96 and seen
+
+    for data, name in ((split_shards, "validation"), (token_shards, "old")):
+        done = CliRunner().invoke(app, ["eval", str(two.folder), str(data), "--json"])
+        assert done.exit_code == 0, done.output
+        groups = json.loads(done.output)["groups"]
+        told = {f"{name} {group}": score["loss"] for group, score in groups.items()}
+        ours = {group: loss for group, loss in found[12].items() if group.startswith(name)}
+        assert told == pytest.approx(ours, rel=1e-5)
 
     store = LocalStore(two.folder / "checkpoints")
     figures = read_manifest(store, store.names()[0]).state.figures

@@ -33,6 +33,9 @@ class S1Config(Section):
     dropout: float = Field(
         default=0.1, ge=0, lt=1, description="in layers and after positions; upstream fixes 0.1"
     )
+    label_smoothing: float = Field(
+        default=0.0, ge=0, lt=1, description="share of a target's weight for all other tokens"
+    )
     alignment: Literal["first_token", "after_first"] = Field(
         default="first_token",
         description="whether the first semantic token is a target, as upstream does since July "

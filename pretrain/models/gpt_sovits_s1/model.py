@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pretrain.distill import divergence
 from pretrain.models.gpt_sovits_s1.config import S1Config
 from pretrain.models.gpt_sovits_s1.layers import Decoder, SinePosition, TokenEmbedding
+from pretrain.models.protocol import Guide
 from shards.collate import Batch
 
 BERT_DIM = 1024
@@ -45,24 +47,40 @@ class S1(nn.Module):
             "head": ("ar_predict_layer.",),
         }
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Cross entropy and top-3 hits, summed over each clip's targets, float32 [B]."""
-        phonemes, semantic = batch.arrays["phonemes"], batch.arrays["semantic"]
-        logits = self.logits(
-            phonemes,
+    def forward(self, batch: Batch, guide: Guide | None = None) -> dict[str, Tensor]:
+        """Loss and top-3 hits, summed over each clip's targets, float32 [B].
+
+        The loss is the cross entropy, in training with smoothed targets, and under a ``guide`` the
+        divergence from it, which are then shown on their own too.
+        """
+        logits = self.outputs(batch)
+        targets = self.targets(batch.arrays["semantic"], batch.lengths["semantic"])
+        loss = self._cross_entropy(logits, targets)
+        terms = {"loss": loss, "top3": _top_hits(logits.detach(), targets)}
+        if guide is not None:
+            apart = divergence(logits, guide).masked_fill(targets == IGNORE, 0.0).sum(1)
+            terms |= {"loss": loss + guide.weight * apart, "cross_entropy": loss, "distill": apart}
+        return terms
+
+    def outputs(self, batch: Batch) -> Tensor:
+        """Next-token logits of a batch, [B, S + 1, vocab]."""
+        return self.logits(
+            batch.arrays["phonemes"],
             batch.lengths["phonemes"],
-            semantic,
+            batch.arrays["semantic"],
             batch.lengths["semantic"],
             batch.arrays.get("bert"),
         )
-        targets = self.targets(semantic, batch.lengths["semantic"])
+
+    def _cross_entropy(self, logits: Tensor, targets: Tensor) -> Tensor:
         losses = F.cross_entropy(
-            logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORE, reduction="none"
+            logits.float().flatten(0, 1),
+            targets.flatten(),
+            ignore_index=IGNORE,
+            reduction="none",
+            label_smoothing=self.config.label_smoothing if self.training else 0.0,
         )
-        return {
-            "loss": losses.view_as(targets).sum(1),
-            "top3": _top_hits(logits.detach(), targets),
-        }
+        return losses.view_as(targets).sum(1)
 
     def logits(
         self,

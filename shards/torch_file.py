@@ -33,9 +33,8 @@ class Options(dict[str, Any]):
 def load(path: Path, said: str) -> Any:
     """What a file of torch.save holds, its tensors mapped into memory where the file allows it.
 
-    UserError, which says how the user named the file (``said``), for a file that is damaged or no
-    such thing, and for one that asks for more than is known to be harmless. OSError where it cannot
-    be read.
+    ``said`` is what messages call the file. UserError for one that is damaged or no such thing, and
+    for one that asks for more than is known to be harmless. OSError where it cannot be read.
     """
     import torch
 
@@ -48,11 +47,11 @@ def load(path: Path, said: str) -> Any:
         asked = _ASKED.search(str(error)) if isinstance(error, pickle.UnpicklingError) else None
         if asked:
             raise UserError(
-                f"{said}: {path} asks for {asked[1]} to be loaded, which weights do not need and "
+                f"{said} asks for {asked[1]} to be loaded, which weights do not need and "
                 "which could run anything; give a file that holds tensors and plain values only"
             ) from error
         raise UserError(
-            f"{said}: {path} is damaged or no file of weights; copy it anew, or give another"
+            f"{said} is damaged or no file of weights; copy it anew, or give another"
         ) from error
 
 

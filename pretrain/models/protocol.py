@@ -26,7 +26,7 @@ class Family(Protocol):
 
     The module that `build` returns takes a `shards.collate.Batch` in ``forward`` and returns
     `Terms`. Its ``components()`` name the parts that a user can address, each with the prefixes
-    of its parameters.
+    of its parameters; its ``growth()`` says how they grow beyond imported weights.
     """
 
     @property

@@ -103,7 +103,7 @@ def _weights(path: Path) -> Mapping[str, Any]:
 
 def _load(path: Path) -> Any:
     try:
-        return torch_file.load(path, OPTION)
+        return torch_file.load(path, f"{OPTION}: {path}")
     except OSError as error:
         raise UserError(
             f"{OPTION}: {path} cannot be read ({error.strerror}); write {OPTION}=FILE of an s2G"

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from pretrain.distill import divergence
 from pretrain.models.gpt_sovits_s1.config import S1Config
 from pretrain.models.gpt_sovits_s1.layers import Decoder, SinePosition, TokenEmbedding
+from pretrain.models.growth import Growth
 from pretrain.models.protocol import Guide
 from shards.collate import Batch
 
@@ -46,6 +47,15 @@ class S1(nn.Module):
             "decoder": ("h.",),
             "head": ("ar_predict_layer.",),
         }
+
+    @staticmethod
+    def growth() -> Growth:
+        """Layers may be added; of both audio vocabularies EOS is the last."""
+        return Growth(
+            blocks=("h.layers.",),
+            block_outputs=("self_attn.out_proj.*", "linear2.*"),
+            last_row_last=("ar_audio_embedding.word_embeddings.weight", "ar_predict_layer.weight"),
+        )
 
     def forward(self, batch: Batch, guide: Guide | None = None) -> dict[str, Tensor]:
         """Loss and top-3 hits, summed over each clip's targets, float32 [B].

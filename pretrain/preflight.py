@@ -11,6 +11,7 @@ from pretrain.checkpoint.manifest import Manifest, State, refuse_other_shapes
 from pretrain.checkpoint.store import newest
 from pretrain.config import Config
 from pretrain.validation import OWN, HeldOut, held_out
+from pretrain.weights.bring import bring
 from pretrain.zero import DeepSpeedConfig, refuse_precision, settle
 from shards.dataset import DataConfig, open_plan, refuse_damaged_shards
 from shards.errors import UserError
@@ -42,7 +43,13 @@ def check(config: Config, *, world_size: int, device: str, environ: Mapping[str,
     config.model.check(plan.census)
     config.train.target(plan)
     _refuse_uneven_ranks(config.batch, world_size)
-    _refuse_another_run(config, plan)
+    is_new = not _goes_on(config, plan)
+    if config.distill.weight and config.init_from is None:
+        raise UserError(
+            "distill.weight needs a model to follow; name its weights with init_from=PATH"
+        )
+    if config.init_from and is_new and environ.get("RANK", "0") == "0":
+        bring(config, config.model.build())
     return Ready(
         plan=plan,
         held_out=_held_out(config),
@@ -113,13 +120,15 @@ def continued(plan: Plan, saved: State, place: str, data: DataConfig) -> tuple[P
     return plan.begun_at(Origin(saved.step, int(saved.epoch))), changes
 
 
-def _refuse_another_run(config: Config, plan: Plan) -> None:
+def _goes_on(config: Config, plan: Plan) -> bool:
+    """Whether the run has a checkpoint; UserError where that is of another plan or model."""
     store = config.checkpoints()
     for name, saved in newest(store):
         if isinstance(saved, Manifest):  # the run itself says loudly which ones it skips
             continued(plan, saved.state, store.place(name), config.data)
             refuse_other_shapes(store.place(name), saved, _shapes(config))
-            return
+            return True
+    return False
 
 
 def _shapes(config: Config) -> dict[str, tuple[int, ...]]:

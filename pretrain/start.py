@@ -11,16 +11,20 @@ from pretrain.advice import advice
 from pretrain.checkpoint.restore import Restored, Resume, restore
 from pretrain.config import Config, write_resolved
 from pretrain.continuation import reasons, resume_points
+from pretrain.distill import Teacher
 from pretrain.engine import Engine, Processes
 from pretrain.groups import parameter_groups
+from pretrain.initial import check, teacher_of
 from pretrain.preflight import Ready, continued
 from pretrain.validation import Best, spent
+from pretrain.weights.bring import bring
 from shards.errors import UserError
 from shards.plan import Plan
 from shards.stream import read_batch
 
 Say = Callable[[str], None]
 MOST_NAMED = 6
+DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
 @dataclass(frozen=True)
@@ -71,10 +75,15 @@ def ended(config: Config, course: Course, resume: Resume) -> str:
 
 def start_engine(
     config: Config, ready: Ready, processes: Processes, resume: Resume | None, say: Say
-) -> Engine:
-    """A freshly initialised engine, or one filled from the checkpoint ``resume``."""
+) -> tuple[Engine, Teacher | None]:
+    """An engine with fresh or imported weights, or filled from the checkpoint ``resume``.
+
+    Beside it the imported model, where the run is to stay near to it.
+    """
     torch.manual_seed(config.seed)
     model = config.model.build()
+    follows = config.distill.is_on(resume.manifest.state.step if resume else 0)
+    initial = bring(config, model) if resume is None or follows else None
     named = [(name, parameter.ndim) for name, parameter in model.named_parameters()]
     engine = Engine(
         model,
@@ -89,9 +98,11 @@ def start_engine(
         told = restore(resume.store, resume.name, resume.manifest, engine.held())
         engine.restored(resume.manifest.state.updates)
         say_what_is_new(told, processes, say)
+    elif initial:
+        say_what_is_new(check(config, ready, engine, initial, say), processes, say)
     if processes.rank == 0:
         write_resolved(config, config.run.folder / "config.yaml")
-    return engine
+    return engine, teacher_of(config, initial, processes.device, DTYPES[config.precision])
 
 
 def announce(config: Config, course: Course, resume: Resume | None, ready: Ready, say: Say) -> None:
@@ -99,22 +110,26 @@ def announce(config: Config, course: Course, resume: Resume | None, ready: Ready
     name = config.run.name
     if resume:
         say(f"resumed run {name} from {resume.place}: step {course.start} of {course.target} steps")
+        if config.init_from and resume.place.startswith(config.checkpoints().place("")):
+            say("init_from is ignored: the run has a checkpoint of its own")
         return
     say(f"new run {name} in {config.run.folder}: {course.target} steps")
     for word in advice(config.train, course.plan, validates=bool(ready.held_out)):
         say(word)
 
 
-def try_costliest(config: Config, plan: Plan, engine: Engine, processes: Processes) -> None:
+def try_costliest(config: Config, plan: Plan, engine: Engine, teacher: Teacher | None) -> None:
     """Run the largest micro-batches once, so that a lack of memory shows now and not hours later.
 
     Their gradients have weight 0 and change nothing. UserError names the setting to lower.
     """
     budget = config.batch.budget
     for micro in plan.costliest():
-        batch = read_batch(plan, config.model.fields(), micro, config.data).to(processes.device)
+        batch = read_batch(plan, config.model.fields(), micro, config.data)
+        batch = batch.to(engine.processes.device)
         try:
-            engine.backward(engine.forward(batch)["loss"].sum(), 0.0, last=False)
+            guide = teacher.guide(batch) if teacher else None
+            engine.backward(engine.forward(batch, guide)["loss"].sum(), 0.0, last=False)
         except torch.OutOfMemoryError as error:
             longest = plan.corpus.seconds(micro.rows).max()
             raise UserError(

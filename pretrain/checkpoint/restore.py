@@ -75,6 +75,14 @@ def newest_valid(store: Store, ranks: Ranks, warn: Callable[[str], None]) -> Res
     return None
 
 
+def verified(resume: Resume, ranks: Ranks) -> Resume:
+    """``resume`` itself, all its files read; all ranks end with a UserError if one is damaged."""
+    damage = _damage(resume.store, resume.name, resume.manifest, ranks)
+    if damage is not None:
+        ranks.fail(f"{resume.place} is damaged ({damage}); name another checkpoint")
+    return resume
+
+
 def _next(listed: Iterator[_Found]) -> _Found | str | None:
     """The next checkpoint, or why it cannot be told."""
     try:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from io import StringIO
 
 from rich import box
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from pretrain.weights.fit import STATUSES, Fit
+
+WIDTH = 120
 
 
 def by_component(fit: Fit) -> Table:
@@ -35,6 +39,14 @@ def by_parameter(fit: Fit) -> Table:
         status = row.status if row.allowed else f"{row.status}, not allowed"
         table.add_row(row.name, status, f"{row.numbers:,}", escape(row.detail))
     return table
+
+
+def as_text(table: Table) -> str:
+    """A table for a log, without colours."""
+    console = Console(width=WIDTH, color_system=None, file=StringIO())
+    with console.capture() as captured:
+        console.print(table)
+    return captured.get().strip("\n")
 
 
 def _cells(counts: Counter[str]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from pretrain.checkpoint.cli import app as checkpoint_app
+from pretrain.weights.cli import export, import_weights
 from shards.cli import app as shards_app
 from shards.commands import commands
 from shards.errors import sentence
@@ -57,6 +58,8 @@ def launch(config: Config, overrides: Overrides = None, nproc: Processes = 1) ->
 
 
 app.command()(submit)
+app.command(name="import")(import_weights)
+app.command()(export)
 
 
 def run_app(command_line: typer.Typer, name: str) -> None:

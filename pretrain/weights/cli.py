@@ -146,7 +146,7 @@ def export(
 
     store, name, manifest = opened(path)
     if to == "safetensors":
-        from pretrain.weights.safetensors_export import export as write
+        from pretrain.weights.safetensors_write import export as write
     else:
         from pretrain.weights.gpt_sovits_s1_release import export as write
     kind = dtype or ("fp32" if to == "safetensors" else "fp16")

@@ -21,7 +21,7 @@ from pretrain.models.gpt_sovits_s1.config import S1Config
 from pretrain.models.gpt_sovits_s1.model import S1
 from pretrain.models.gpt_sovits_s1.upstream import MAX_SECONDS, release_config
 from pretrain.weights.own import chosen_states
-from pretrain.weights.safetensors_export import DTYPES
+from pretrain.weights.safetensors_write import DTYPES
 from shards.atomic import replacing
 from shards.errors import UserError
 

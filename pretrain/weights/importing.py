@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 from pydantic import Field
-from safetensors.torch import save_file
 
 from pretrain.models import ModelConfig
 from pretrain.models.gpt_sovits_s1.upstream import sizes
+from pretrain.weights import safetensors_write
 from pretrain.weights.families import refuse_absent
 from pretrain.weights.fit import Fit, compare
 from pretrain.weights.found import SEGUE, Weights
@@ -21,7 +21,6 @@ from pretrain.weights.rules import AllowConfig
 from pretrain.weights.safetensors_files import CONFIG
 from pretrain.weights.upstream_configs import read_config
 from shards import settings
-from shards.atomic import replacing
 from shards.section import Section
 
 
@@ -74,9 +73,7 @@ def compared(weights: Weights, config: ImportConfig) -> Fit:
 
 def write(fitted: Fit, config: ImportConfig, out: Path) -> None:
     """Write the model's weights, float32, with its sizes, as one safetensors file."""
-    about = {"format": "pt", CONFIG: json.dumps({"model": config.model.model_dump(mode="json")})}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(out) as aside:
-        # The format takes no tensors that share memory.
-        apart = {name: tensor.clone() for name, tensor in fitted.tensors.items()}
-        save_file(apart, aside, about)
+    described = {"model": config.model.model_dump(mode="json")}
+    shapes = {name: tuple(tensor.shape) for name, tensor in fitted.tensors.items()}
+    about = {CONFIG: json.dumps(described)}
+    safetensors_write.write(out, shapes, fitted.tensors.__getitem__, torch.float32, about)

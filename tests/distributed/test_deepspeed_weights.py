@@ -16,7 +16,7 @@ from pretrain.zero import DeepSpeedConfig
 from shards.errors import UserError
 
 PROCESS = Path(__file__).with_name("deepspeed_process.py")
-CASES = {1: "bf16", 2: "fp32", 3: "bf16"}
+CASES = {0: "fp32", 1: "bf16", 2: "fp32", 3: "bf16"}
 
 
 @pytest.fixture(scope="module")

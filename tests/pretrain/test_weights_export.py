@@ -74,7 +74,7 @@ def test_safetensors_hold_the_merged_weights(
 PEAK = """
 import resource, sys
 from pathlib import Path
-from pretrain.weights.safetensors_export import export
+from pretrain.weights.safetensors_write import export
 from pretrain.checkpoint.store import LocalStore, read_manifest
 root, name, out = sys.argv[1:]
 store = LocalStore(Path(root))

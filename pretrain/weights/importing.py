@@ -12,10 +12,11 @@ from omegaconf import OmegaConf
 from pydantic import Field
 
 from pretrain.models import ModelConfig
+from pretrain.models.gpt_sovits_s1.model import S1
 from pretrain.models.gpt_sovits_s1.upstream import sizes
 from pretrain.weights import safetensors_write
 from pretrain.weights.families import refuse_absent
-from pretrain.weights.fit import Fit, compare
+from pretrain.weights.fit import Fit, compare, fit
 from pretrain.weights.found import SEGUE, Weights
 from pretrain.weights.rules import AllowConfig
 from pretrain.weights.safetensors_files import CONFIG
@@ -69,6 +70,25 @@ def compared(weights: Weights, config: ImportConfig) -> Fit:
         config.rename,
         config.seed,
     )
+
+
+def recorded_model(weights: Weights) -> ModelConfig:
+    """The model of the weights, as they say themselves; UserError where they do not."""
+    if weights.kind == SEGUE:
+        return settings.parsed(
+            ImportConfig, {"model": weights.config["model"]}, weights.place, []
+        ).model
+    return import_config(weights, ModelConfig().name, None, []).model
+
+
+def filled(family: ModelConfig, weights: Weights) -> S1:
+    """A model with these weights; UserError as `fit`."""
+    model = family.build()
+    fresh = {name: tensor.detach() for name, tensor in model.state_dict().items()}
+    components, growth = model.components(), model.growth()
+    fitted = fit(weights.tensors, fresh, components, growth, AllowConfig(), {}, 0)
+    model.load_state_dict(fitted.tensors)
+    return model
 
 
 def write(fitted: Fit, config: ImportConfig, out: Path) -> None:

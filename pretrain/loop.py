@@ -109,11 +109,12 @@ def train(config: Config, ready: Ready, processes: Processes, stop: StopRequest,
                 metrics.write(record)
             if skips >= config.train.max_skips:
                 processes.fail(describe_skips(data, step, skips))
-            validate(validator, metrics, step)
-            saving.after(step, validator.figures)
+            if not stopping:  # who is asked to stop may have seconds
+                validate(validator, metrics, step)
+            saving.after(step, validator.figures(step))
             if stopping or validator.spent:
                 break
-    saving.finish(step, validator.figures)
+    saving.finish(step, validator.figures(step))
     if data.mistake:
         processes.fail(data.mistake)
     saving.refuse_loss(step)

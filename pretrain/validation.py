@@ -253,11 +253,11 @@ class Validator:
         self._config, self._engine, self._sets, self._target = config, engine, sets, target
         self._best = Best.of(figures)
         self._measured: dict[str, float] = {}
+        self._step = -1
 
-    @property
-    def figures(self) -> dict[str, float]:
-        """For the checkpoint of the step that `after` was called for last."""
-        return self._measured | self._best.figures()
+    def figures(self, step: int) -> dict[str, float]:
+        """For the checkpoint of ``step``: the loss where it was validated, and the best so far."""
+        return (self._measured if step == self._step else {}) | self._best.figures()
 
     @property
     def best(self) -> Best:
@@ -272,7 +272,6 @@ class Validator:
     def after(self, step: int) -> Scores:
         """The scores after ``step`` steps, where a validation is due."""
         every = self._config.validation.every or self._config.checkpoint.every
-        self._measured = {}
         if not self._sets or (step % every and step != self._target):
             return {}
         with self._engine.evaluating():
@@ -281,7 +280,7 @@ class Validator:
             )
         if OWN in found:
             loss = found[OWN][ALL].terms["loss"]
-            self._measured = {VALIDATION_LOSS: loss}
+            self._measured, self._step = {VALIDATION_LOSS: loss}, step
             self._best = self._best.after(loss, step)
         return found
 

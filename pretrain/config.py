@@ -12,6 +12,7 @@ from pydantic import Field
 from pretrain.checkpoint.keep import CheckpointConfig
 from pretrain.checkpoint.location import run_store
 from pretrain.checkpoint.store import Store
+from pretrain.components import ComponentConfig
 from pretrain.groups import OptimizerConfig
 from pretrain.models import ModelConfig
 from pretrain.schedule import ScheduleConfig
@@ -64,6 +65,7 @@ class Config(Section):
     train: TrainConfig
     checkpoint: CheckpointConfig = CheckpointConfig()
     model: ModelConfig = Field(default_factory=ModelConfig)
+    components: dict[str, ComponentConfig] = Field(default_factory=dict)
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     deepspeed: DeepSpeedConfig = DeepSpeedConfig()

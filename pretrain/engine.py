@@ -6,6 +6,7 @@ fragments by parameter name, so that nothing else depends on how ZeRO lays it ou
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import sys
@@ -101,6 +102,12 @@ class Processes:
         dist.all_gather_object(values, value)
         return values
 
+    def broadcast(self, values: Tensor, source: int) -> Tensor:
+        """``values`` of rank ``source``, on every rank's device; all give the same shape."""
+        shared = values.to(self.device)
+        dist.broadcast(shared, source)
+        return shared
+
     def sum(self, values: Sequence[float | Tensor]) -> list[float]:
         """Sums over all ranks, in float64."""
         total = torch.stack(
@@ -164,7 +171,9 @@ class Engine:
         accumulation: int,
     ) -> None:
         from accelerate import Accelerator, DeepSpeedPlugin
+        from accelerate.state import AcceleratorState
 
+        AcceleratorState._reset_state()  # it would keep the settings of the engine before
         self.stage, self.processes = zero.stage, processes
         self.groups = tuple(groups)
         self._shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
@@ -197,6 +206,26 @@ class Engine:
         self._allocate_moments()
         self._decay = optimizer.ema_decay
         self._averages = [flat.detach().clone() for flat in self._flats] if self._decay else []
+        self.train_mode()
+
+    def train_mode(self) -> None:
+        """Draw dropout and gather statistics, but not where all parameters are frozen."""
+        self.module.train()
+        for part in self.module.modules():
+            if _is_frozen(part):
+                part.eval()
+
+    def eval_mode(self) -> None:
+        """Neither dropout nor statistics anywhere, until `train_mode`."""
+        self.module.eval()
+
+    def release(self) -> None:
+        """Give back the memory of weights, gradients and moments; nothing can be done after it."""
+        self._engine.destroy()
+        del self._engine, self._zero, self._adam, self._averages, self._frozen
+        gc.collect()
+        if self.processes.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     @property
     def deepspeed(self) -> Any:
@@ -239,6 +268,17 @@ class Engine:
         for average, flat in zip(self._averages, self._flats, strict=bool(self._decay)):
             average.lerp_(flat.data, 1 - self._decay)
         return True
+
+    def rates(self, rate: float) -> dict[str, float]:
+        """The learning rate of each group, by its name, in a step at ``rate``."""
+        return {group.name: rate * group.lr_scale for group in self.groups}
+
+    @property
+    def state_bytes(self) -> int:
+        """What this rank keeps to update the weights: float32 masters, moments and averages."""
+        moments = [self._state_of(flat)[key] for flat in self._flats for key in MOMENTS]
+        kept: list[Tensor] = [*self._flats, *moments, *self._averages]
+        return sum(tensor.numel() * tensor.element_size() for tensor in kept)
 
     @property
     def gradient_norm(self) -> float:
@@ -341,6 +381,11 @@ def _zero12_place(parameter: Any) -> tuple[int, int, int, int] | None:
         return None
     in_flat, in_parameter = mapping.hp_fragment_address, mapping.lp_fragment_address
     return mapping.param_group_index, in_flat.start, in_parameter.start, in_flat.numel
+
+
+def _is_frozen(part: nn.Module) -> bool:
+    parameters = list(part.parameters())
+    return bool(parameters) and not any(parameter.requires_grad for parameter in parameters)
 
 
 def _freeze_others(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pretrain.checkpoint.restore import newest_valid
+from pretrain.components import training
 from pretrain.config import Config
 from pretrain.engine import Engine, Processes
 from pretrain.intake import StepData, take_step
@@ -19,8 +20,10 @@ from pretrain.saving import Saving
 from pretrain.schedule import rate_factor
 from pretrain.start import (
     Say,
+    resumed_engine,
     resumed_plan,
     start_engine,
+    thawed_engine,
     try_costliest,
 )
 from pretrain.stop import StopRequest
@@ -43,12 +46,19 @@ def train(config: Config, ready: Ready, processes: Processes, stop: StopRequest,
         )
         return
 
-    engine = start_engine(config, ready, processes, resume, say)
+    trained = training(ready.outline, config.components, config.optimizer, plan.step_at)
+    thaws = trained.changes(start, target)
+    if thaws:  # the last of them takes the most memory
+        largest = start_engine(config, ready, trained.groups(thaws[-1]), processes)
+        try_costliest(config, plan, largest)
+        largest.release()
+    engine = resumed_engine(config, ready, trained, processes, resume, say)
     if resume:
         say(f"resumed run {name} from {resume.place}: step {start} of {target}")
     else:
         say(f"new run {name} in {folder}: {target} steps")
-    try_costliest(config, plan, engine, processes)
+    if not thaws:
+        try_costliest(config, plan, engine)
     saving = Saving(config, engine, plan, resume, start, say)
     own = stream(
         plan,
@@ -65,6 +75,10 @@ def train(config: Config, ready: Ready, processes: Processes, stop: StopRequest,
     shown = Shown(say, every=config.train.log_every, target=target)
     with saving, Metrics(folder, start, shown) if is_first else nullcontext() as metrics:
         for step_plan in plan.steps(start, target):
+            if step_plan.step in thaws:
+                saving.release()
+                engine = thawed_engine(config, ready, trained, step_plan.step, engine, say)
+                saving.go_on(engine)
             began = time.perf_counter()
             data = take_step(batches, ready.accumulation, plan, config.model, processes)
             if metrics and data.failures:
@@ -87,6 +101,7 @@ def train(config: Config, ready: Ready, processes: Processes, stop: StopRequest,
                     epoch=plan.progress(step),
                     loss=means.pop("loss"),
                     lr=rate,
+                    rates=engine.rates(rate),
                     tokens=data.tokens,
                     padding=data.padding,
                     seconds=time.perf_counter() - began,

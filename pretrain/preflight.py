@@ -9,7 +9,9 @@ import torch
 
 from pretrain.checkpoint.manifest import Manifest, State, refuse_other_shapes
 from pretrain.checkpoint.store import newest
+from pretrain.components import training
 from pretrain.config import Config
+from pretrain.models.outline import Outline, outline
 from pretrain.zero import DeepSpeedConfig, refuse_precision, settle
 from shards.dataset import DataConfig, open_plan, refuse_damaged_shards
 from shards.errors import UserError
@@ -18,9 +20,10 @@ from shards.plan import BatchConfig, Origin, Plan, changed_settings
 
 @dataclass(frozen=True)
 class Ready:
-    """A run that can start: its plan from step 0 and how ZeRO is set."""
+    """A run that can start: its plan from step 0, its model's outline and how ZeRO is set."""
 
     plan: Plan
+    outline: Outline
     zero: DeepSpeedConfig
     device: str
     accumulation: int
@@ -39,10 +42,13 @@ def check(config: Config, *, world_size: int, device: str, environ: Mapping[str,
         refuse_damaged_shards(plan.corpus)
     config.model.check(plan.census)
     config.train.target(plan)
+    model = outline(config.model)
+    training(model, config.components, config.optimizer, plan.step_at)
     _refuse_uneven_ranks(config.batch, world_size)
-    _refuse_another_run(config, plan)
+    _refuse_another_run(config, plan, model)
     return Ready(
         plan=plan,
+        outline=model,
         zero=zero,
         device=device,
         accumulation=plan.micro_batches // world_size,
@@ -98,16 +104,10 @@ def continued(plan: Plan, saved: State, place: str, data: DataConfig) -> tuple[P
     return plan.begun_at(Origin(saved.step, int(saved.epoch))), changes
 
 
-def _refuse_another_run(config: Config, plan: Plan) -> None:
+def _refuse_another_run(config: Config, plan: Plan, model: Outline) -> None:
     store = config.checkpoints()
     for name, saved in newest(store):
         if isinstance(saved, Manifest):  # the run itself says loudly which ones it skips
             continued(plan, saved.state, store.place(name), config.data)
-            refuse_other_shapes(store.place(name), saved, _shapes(config))
+            refuse_other_shapes(store.place(name), saved, model.shapes)
             return
-
-
-def _shapes(config: Config) -> dict[str, tuple[int, ...]]:
-    with torch.device("meta"):
-        model = config.model.build()
-    return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}

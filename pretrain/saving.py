@@ -46,6 +46,15 @@ class Saving:
         if kind is not None:
             self.saver.close(LAST_SECONDS)
 
+    def release(self) -> None:
+        """Wait for the save under way and give back its memory: the engine is about to go."""
+        self.saver.release()
+
+    def go_on(self, engine: Engine) -> None:
+        """Save from ``engine`` from now on."""
+        self._engine = engine
+        self.saver.hold(list(engine.owned()))
+
     def after(self, step: int) -> None:
         """Begin a save if one is due after ``step`` steps."""
         epoch, before = self._plan.progress(step), self._plan.progress(step - 1)

@@ -7,6 +7,7 @@ fragments by parameter name, so that nothing else depends on how ZeRO lays it ou
 from __future__ import annotations
 
 import gc
+import inspect
 import os
 import socket
 import sys
@@ -222,6 +223,7 @@ class Engine:
     def release(self) -> None:
         """Give back the memory of weights, gradients and moments; nothing can be done after it."""
         self._engine.destroy()
+        _forget_zero3()
         del self._engine, self._zero, self._adam, self._averages, self._frozen
         gc.collect()
         if self.processes.device.type == "cuda":
@@ -381,6 +383,18 @@ def _zero12_place(parameter: Any) -> tuple[int, int, int, int] | None:
         return None
     in_flat, in_parameter = mapping.hp_fragment_address, mapping.lp_fragment_address
     return mapping.param_group_index, in_flat.start, in_parameter.start, in_flat.numel
+
+
+def _forget_zero3() -> None:
+    """Empty what DeepSpeed 0.19.8 leaves in globals after an engine's end: it holds the model."""
+    from deepspeed.runtime.zero.parameter_offload import FWD_MODULE_STACK
+    from deepspeed.runtime.zero.partitioned_param_coordinator import (
+        PartitionedParameterCoordinator as Coordinator,
+    )
+
+    FWD_MODULE_STACK.clear()
+    releases = vars(Coordinator)["_PartitionedParameterCoordinator__params_to_release"]
+    inspect.getclosurevars(releases).nonlocals["func"].cache_clear()  # an lru_cache of methods
 
 
 def _is_frozen(part: nn.Module) -> bool:

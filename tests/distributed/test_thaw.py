@@ -6,8 +6,6 @@ import os
 import subprocess
 from pathlib import Path
 
-import pytest
-
 from launch.accelerate import accelerate_config, cpu_environment, free_port, search_path
 from pretrain.zero import DeepSpeedConfig
 

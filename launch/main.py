@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from pretrain.checkpoint.cli import app as checkpoint_app
+from pretrain.evaluate import evaluate
 from shards.cli import app as shards_app
 from shards.commands import commands
 from shards.errors import sentence
@@ -56,6 +57,7 @@ def launch(config: Config, overrides: Overrides = None, nproc: Processes = 1) ->
     raise typer.Exit(local.launch(config, overrides or [], nproc))
 
 
+app.command(name="eval")(evaluate)
 app.command()(submit)
 
 

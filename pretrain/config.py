@@ -13,15 +13,20 @@ from pretrain.checkpoint.keep import CheckpointConfig
 from pretrain.checkpoint.location import run_store
 from pretrain.checkpoint.store import Store
 from pretrain.components import ComponentConfig
+from pretrain.distill import DistillConfig
 from pretrain.groups import OptimizerConfig
 from pretrain.models import ModelConfig
 from pretrain.schedule import ScheduleConfig
+from pretrain.validation import ValidationConfig
 from pretrain.zero import DeepSpeedConfig, Precision
 from shards import settings
 from shards.dataset import DataConfig
 from shards.errors import UserError
 from shards.plan import BatchConfig, Plan
 from shards.section import Section
+
+MOST_EPOCHS = 15
+"""Epochs of a run that does not say how many."""
 
 
 class RunConfig(Section):
@@ -40,19 +45,22 @@ class TrainConfig(Section):
     """``train``: absolute targets and how often to report."""
 
     steps: int | None = Field(default=None, ge=1, description="stop after this optimizer step")
-    epochs: float | None = Field(default=None, gt=0, description="stop after this many epochs")
+    epochs: float | None = Field(
+        default=None,
+        gt=0,
+        description="stop after this many epochs; 15 where neither this nor steps is set",
+    )
     log_every: int = Field(default=10, ge=1, description="steps between lines on the terminal")
     max_skips: int = Field(
         default=5, ge=1, description="stop after so many non-finite steps in a row"
     )
 
     def target(self, plan: Plan) -> int:
-        """The step to stop after: the nearer of ``steps`` and ``epochs``."""
+        """The step to stop after: the nearer of ``steps`` and ``epochs``; 15 epochs without."""
         limits = [self.steps] if self.steps else []
-        if self.epochs:
-            limits.append(max(1, plan.step_at(self.epochs)))
-        if not limits:
-            raise UserError("train.steps and train.epochs are both missing; set one of them")
+        epochs = self.epochs or (None if self.steps else MOST_EPOCHS)
+        if epochs:
+            limits.append(max(1, plan.step_at(epochs)))
         return min(limits)
 
 
@@ -68,6 +76,8 @@ class Config(Section):
     components: dict[str, ComponentConfig] = Field(default_factory=dict)
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
+    validation: ValidationConfig = ValidationConfig()
+    distill: DistillConfig = DistillConfig()
     deepspeed: DeepSpeedConfig = DeepSpeedConfig()
     precision: Precision = "bf16"
     device: Literal["auto", "cpu", "cuda"] = "auto"

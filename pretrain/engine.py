@@ -13,7 +13,7 @@ import socket
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
 from typing import Any, NoReturn, TypeVar, cast
@@ -26,6 +26,7 @@ from pretrain.checkpoint.board import Board
 from pretrain.checkpoint.manifest import EMA, MASTER, MOMENTS
 from pretrain.fragment import Fragment, share
 from pretrain.groups import Group, OptimizerConfig
+from pretrain.models.protocol import Guide
 from pretrain.plain import PlainAdamW
 from pretrain.zero import DeepSpeedConfig, Precision, deepspeed_settings
 from shards.collate import Batch
@@ -171,43 +172,49 @@ class Engine:
         precision: Precision,
         accumulation: int,
     ) -> None:
-        from accelerate import Accelerator, DeepSpeedPlugin
-        from accelerate.state import AcceleratorState
-
-        AcceleratorState._reset_state()  # it would keep the settings of the engine before
         self.stage, self.processes = zero.stage, processes
+        self._optimizer, self._plain, self._decay = optimizer, zero.stage == 0, optimizer.ema_decay
+        self._config, self._precision, self._accumulation = zero, precision, accumulation
+        self.wrap(model, groups)
+
+    def wrap(self, model: nn.Module, groups: Sequence[Group]) -> None:
+        """Train ``groups`` of ``model`` from its weights; one wrapped before is released first."""
         self.groups = tuple(groups)
         self._shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
-        self._frozen = dict(_freeze_others(model, groups, processes))
-        # The launcher's file was settled into ``zero``; Accelerate refuses to hear of it twice.
-        os.environ.pop("ACCELERATE_CONFIG_DS_FIELDS", None)
-        plain = zero.stage == 0
-        settings = deepspeed_settings(
-            zero,
-            precision=precision,
-            accumulation=accumulation,
-            clip=0.0 if plain else optimizer.clip,
-        )
-        accelerator = Accelerator(
-            deepspeed_plugin=DeepSpeedPlugin(hf_ds_config=settings),
-            gradient_accumulation_steps=accumulation,
-            mixed_precision="bf16" if precision == "bf16" else "no",
-        )
+        self._frozen = dict(_freeze_others(model, groups, self.processes))
+        accelerator = self._accelerator()
         with (
             warnings.catch_warnings(),
             redirect_stdout(StringIO()),
         ):  # DeepSpeed prints its progress
             warnings.simplefilter("ignore")
-            adam = _adamw(model, groups, optimizer, plain=plain)
+            adam = _adamw(model, groups, self._optimizer, plain=self._plain)
             self._engine, _ = accelerator.prepare(model, adam)
         self._zero: Any = self._engine.optimizer
-        self._adam: Any = self._zero if plain else self._zero.optimizer
-        self._plain = plain
+        self._adam: Any = self._zero if self._plain else self._zero.optimizer
         self._numbers = {id(flat): number for number, flat in enumerate(self._flats)}
         self._allocate_moments()
-        self._decay = optimizer.ema_decay
         self._averages = [flat.detach().clone() for flat in self._flats] if self._decay else []
         self.train_mode()
+
+    def _accelerator(self) -> Any:
+        from accelerate import Accelerator, DeepSpeedPlugin
+        from accelerate.state import AcceleratorState
+
+        AcceleratorState._reset_state()  # it would keep the settings of the engine before
+        # The launcher's file was settled into the config; Accelerate refuses to hear of it twice.
+        os.environ.pop("ACCELERATE_CONFIG_DS_FIELDS", None)
+        settings = deepspeed_settings(
+            self._config,
+            precision=self._precision,
+            accumulation=self._accumulation,
+            clip=0.0 if self._plain else self._optimizer.clip,
+        )
+        return Accelerator(
+            deepspeed_plugin=DeepSpeedPlugin(hf_ds_config=settings),
+            gradient_accumulation_steps=self._accumulation,
+            mixed_precision="bf16" if self._precision == "bf16" else "no",
+        )
 
     def train_mode(self) -> None:
         """Draw dropout and gather statistics, but not where all parameters are frozen."""
@@ -221,11 +228,12 @@ class Engine:
         self.module.eval()
 
     def release(self) -> None:
-        """Give back the memory of weights, gradients and moments; nothing can be done after it."""
+        """Give back the memory of weights, gradients and moments; only `wrap` can follow."""
         self._engine.destroy()
         _forget_zero3()
         del self._engine, self._zero, self._adam, self._averages, self._frozen
         gc.collect()
+        gc.collect()  # hooks in bf16 keep the weights through the first
         if self.processes.device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -244,9 +252,19 @@ class Engine:
         """Full shapes of all parameters, by name."""
         return self._shapes
 
-    def forward(self, batch: Batch) -> Mapping[str, Tensor]:
-        """The model's summed terms for one micro-batch."""
-        return cast("Mapping[str, Tensor]", self._engine(batch))
+    def forward(self, batch: Batch, guide: Guide | None = None) -> Mapping[str, Tensor]:
+        """The model's terms for one micro-batch, [B] each."""
+        return cast("Mapping[str, Tensor]", self._engine(batch, guide))
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Without dropout and gradients."""
+        self.eval_mode()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self.train_mode()
 
     def backward(self, loss: Tensor, share: float, *, last: bool) -> None:
         """Accumulate gradients of ``loss * share``, summed over ranks and micro-batches.

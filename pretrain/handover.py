@@ -1,17 +1,21 @@
-"""One engine's weights and moments given to the next one, which trains other parameters."""
+"""Training more from a step on: weights and moments go over to a new partition in memory."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pretrain.checkpoint.manifest import EMA, MASTER
+from pretrain.config import Config
 from pretrain.engine import Engine, Processes
 from pretrain.fragment import Fragment
+from pretrain.groups import Group
+from pretrain.saving import Saving
+from pretrain.start import Course, Say, say_what_trains
 
 
 @dataclass(frozen=True)
@@ -25,20 +29,30 @@ class Kept:
     rank: int
 
 
-def hand_over(old: Engine, build: Callable[[], Engine]) -> Engine:
-    """The engine that ``build`` makes, filled from ``old``, which is released before that.
+def thaw(
+    config: Config, course: Course, step: int, engine: Engine, saving: Saving, say: Say
+) -> None:
+    """Let train, from ``step`` on, what the course says then. All ranks call together."""
+    saving.release()
+    hand_over(engine, config.model.build, course.training.groups(step))
+    saving.go_on()
+    say_what_trains(course, step, engine, say)
 
-    Masters and averages go on bit for bit, and so do the moments of what trained and still does.
-    What begins to train has moments of zero and averages that begin at the weights. Adam's bias
-    correction counts the updates of the whole engine, as a restore does. All ranks call together.
+
+def hand_over(engine: Engine, build: Callable[[], nn.Module], groups: Sequence[Group]) -> None:
+    """Let ``engine`` train ``groups`` of a model that ``build`` makes, with the weights it has.
+
+    What it had is released before. Masters and averages go on bit for bit, and so do the moments
+    of what trained and still does. What begins to train has moments of zero and averages that
+    begin at the weights. Adam's bias correction counts the updates of the engine, as it does after
+    a restore.
     """
-    processes, updates = old.processes, old.updates
-    kept = {(one.name, one.start): _on_host(one) for one in old.owned() if one.size}
-    old.release()
-    new = build()
-    fill(new.held(), kept, processes)
-    new.restored(updates)
-    return new
+    updates = engine.updates
+    kept = {(one.name, one.start): _on_host(one) for one in engine.owned() if one.size}
+    engine.release()
+    engine.wrap(build(), groups)
+    fill(engine.held(), kept, engine.processes)
+    engine.restored(updates)
 
 
 def fill(

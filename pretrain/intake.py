@@ -53,7 +53,7 @@ def take_step(
     padded = sum(_padded_seconds(plan, batch) for batch in mine)
     tokens, clips, seconds, total, waits, failed, stuck = processes.sum(
         [
-            sum(model.targets(plan.corpus, batch.rows) for batch in mine),
+            sum(int(model.targets(plan.corpus, batch.rows).sum()) for batch in mine),
             sum(len(batch.rows) for batch in mine),
             sum(float(plan.corpus.seconds(batch.rows).sum()) for batch in mine),
             padded,

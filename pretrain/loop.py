@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from contextlib import nullcontext
 
 import numpy as np
@@ -10,9 +11,9 @@ import torch
 from torch import Tensor
 
 from pretrain.checkpoint.restore import newest_valid
-from pretrain.components import training
 from pretrain.config import Config
 from pretrain.engine import Engine, Processes
+from pretrain.handover import thaw
 from pretrain.intake import StepData, take_step
 from pretrain.metrics import Metrics, Shown, StepRecord
 from pretrain.preflight import Ready
@@ -20,13 +21,13 @@ from pretrain.saving import Saving
 from pretrain.schedule import rate_factor
 from pretrain.start import (
     Say,
-    resumed_engine,
-    resumed_plan,
+    announce,
+    ended,
+    set_course,
     start_engine,
-    thawed_engine,
-    try_costliest,
 )
 from pretrain.stop import StopRequest
+from pretrain.validation import Validator
 from shards.ahead import on_device
 from shards.collate import Batch
 from shards.stream import stream
@@ -36,30 +37,18 @@ def train(config: Config, ready: Ready, processes: Processes, stop: StopRequest,
     """Train to the target, or until asked to stop; resumes from the run's newest checkpoint."""
     name, folder = config.run.name, config.run.folder
     resume = newest_valid(config.checkpoints(), processes, say)
-    plan, start = resumed_plan(config, ready.plan, resume, say)
-    target = config.train.target(plan)
-    if resume and start >= target:
+    course = set_course(config, ready, resume, say)
+    plan, start, target = course.plan, course.start, course.target
+    if resume and (why := ended(config, course, resume)):
         stop.answered()
-        say(
-            f"resumed run {name} from {resume.place}: already at step {start}, "
-            f"the target is {target}"
-        )
+        say(f"resumed run {name} from {resume.place}: already at step {start}, {why}")
         return
 
-    trained = training(ready.outline, config.components, config.optimizer, plan.step_at)
-    thaws = trained.changes(start, target)
-    if thaws:  # the last of them takes the most memory
-        largest = start_engine(config, ready, trained.groups(thaws[-1]), processes)
-        try_costliest(config, plan, largest)
-        largest.release()
-    engine = resumed_engine(config, ready, trained, processes, resume, say)
-    if resume:
-        say(f"resumed run {name} from {resume.place}: step {start} of {target}")
-    else:
-        say(f"new run {name} in {folder}: {target} steps")
-    if not thaws:
-        try_costliest(config, plan, engine)
-    saving = Saving(config, engine, plan, resume, start, say)
+    engine = start_engine(config, ready, course, processes, resume, say)
+    announce(config, course, ready, engine, resume, say)
+    figures = resume.manifest.state.figures if resume else {}
+    validator = Validator(config, engine, ready.held_out, target, figures)
+    saving = Saving(config, engine, course, resume, say)
     own = stream(
         plan,
         config.model.fields(),
@@ -75,10 +64,8 @@ def train(config: Config, ready: Ready, processes: Processes, stop: StopRequest,
     shown = Shown(say, every=config.train.log_every, target=target)
     with saving, Metrics(folder, start, shown) if is_first else nullcontext() as metrics:
         for step_plan in plan.steps(start, target):
-            if step_plan.step in thaws:
-                saving.release()
-                engine = thawed_engine(config, ready, trained, step_plan.step, engine, say)
-                saving.go_on(engine)
+            if step_plan.step in course.thaws:
+                thaw(config, course, step_plan.step, engine, saving, say)
             began = time.perf_counter()
             data = take_step(batches, ready.accumulation, plan, config.model, processes)
             if metrics and data.failures:
@@ -86,13 +73,12 @@ def train(config: Config, ready: Ready, processes: Processes, stop: StopRequest,
             if data.mistake:
                 break
             terms = accumulate(engine, data, config.seed)
-            rate = config.optimizer.lr * rate_factor(config.schedule, step_plan.step, target)
+            rate = config.optimizer.lr * rate_factor(
+                config.schedule, step_plan.step, target, course.resume_points
+            )
             saving.saver.wait_for_copy()
             moved = engine.step(rate)
-            stopping, *totals = processes.sum([bool(stop), *terms.values()])
-            means = {
-                name: total / max(1, data.tokens) for name, total in zip(terms, totals, strict=True)
-            }
+            stopping, means = reduced(processes, bool(stop), terms, data.tokens)
             step = step_plan.step + 1
             skips = 0 if moved else skips + 1
             if metrics:
@@ -121,16 +107,18 @@ def train(config: Config, ready: Ready, processes: Processes, stop: StopRequest,
                 metrics.write(record)
             if skips >= config.train.max_skips:
                 processes.fail(describe_skips(data, step, skips))
-            saving.after(step)
-            if stopping:
+            found = validator.after(step)
+            if metrics and found:
+                metrics.validated(step, found)
+            saving.after(step, validator.figures)
+            if stopping or validator.spent:
                 break
-    saving.finish(step)
+    saving.finish(step, validator.figures)
     if data.mistake:
         processes.fail(data.mistake)
     saving.refuse_loss(step)
     stop.answered()
-    stopped = f"stopped at step {step} as asked; the same command resumes it"
-    say(f"run {name} " + (stopped if step < target else f"is at step {step}, its target"))
+    say(f"run {name} {describe_end(step, target, validator)}")
 
 
 def accumulate(engine: Engine, data: StepData, seed: int) -> dict[str, Tensor]:
@@ -144,16 +132,37 @@ def accumulate(engine: Engine, data: StepData, seed: int) -> dict[str, Tensor]:
         torch.manual_seed(dropout_seed(seed, batch))
         terms = engine.forward(batch)
         share = batch.weight / max(1, data.tokens)
-        engine.backward(terms["loss"], share, last=batch is data.batches[-1])
+        engine.backward(terms["loss"].sum(), share, last=batch is data.batches[-1])
         for name, term in terms.items():
-            sums[name] = sums.get(name, torch.zeros_like(term)) + term.detach() * batch.weight
+            sums[name] = sums.get(name, 0) + term.detach().sum() * batch.weight
     return sums
+
+
+def reduced(
+    processes: Processes, stopping: bool, terms: Mapping[str, Tensor], tokens: int
+) -> tuple[bool, dict[str, float]]:
+    """Whether any rank is to stop, and the terms' means over the targets of all ranks."""
+    stops, *totals = processes.sum([stopping, *terms.values()])
+    means = {name: total / max(1, tokens) for name, total in zip(terms, totals, strict=True)}
+    return bool(stops), means
 
 
 def dropout_seed(seed: int, batch: Batch) -> int:
     """The same dropout for a micro-batch on whatever rank and after whatever restart."""
     words = np.random.SeedSequence([seed, batch.step, batch.index]).generate_state(1, np.uint64)
     return int(words[0] >> np.uint64(1))
+
+
+def describe_end(step: int, target: int, validator: Validator) -> str:
+    """The last line of a run."""
+    if step >= target:
+        return f"is at step {step}, its target"
+    if validator.spent:
+        return (
+            f"stopped at step {step}: validation was best at step {validator.best.step} "
+            f"(loss {validator.best.loss:.4f}), {validator.best.since} validations ago"
+        )
+    return f"stopped at step {step} as asked; the same command resumes it"
 
 
 def describe_skips(data: StepData, step: int, skips: int) -> str:

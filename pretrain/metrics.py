@@ -13,6 +13,8 @@ from io import RawIOBase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pretrain.scores import ALL
+from pretrain.validation import OWN, Scores, described
 from shards.atomic import replacing
 from shards.reading import Failure
 
@@ -101,7 +103,11 @@ class Metrics:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "log.jsonl"
         cut_back(path, start)
-        self._failures = folder / "data_errors.jsonl"
+        self._failures, self._validations = (
+            folder / "data_errors.jsonl",
+            folder / "validation.jsonl",
+        )
+        cut_back(self._validations, start)
         self._log = path.open("ab", buffering=0)
         self._folder, self._lost = folder / "tensorboard", 0
         self._board = self._new_board(start + 1)
@@ -142,6 +148,21 @@ class Metrics:
                 )
         if record.step % self._shown.every == 0 or record.step == self._shown.target:
             self._shown.say(line(record, self._shown.target))
+
+    def validated(self, step: int, found: Scores) -> None:
+        """Append one validation to validation.jsonl, draw it and show it."""
+        lines: list[str] = []
+        scalars: dict[str, float] = {}
+        for name, groups in found.items():
+            for group, score in groups.items():
+                facts = {"step": step, "set": name, "group": group, "clips": score.clips}
+                lines.append(json.dumps({**facts, "targets": score.targets, **score.terms}) + "\n")
+                parts = [OWN, *([] if name == OWN else [name]), *([] if group == ALL else [group])]
+                scalars |= {"/".join([*parts, term]): v for term, v in score.terms.items()}
+        with self._validations.open("ab", buffering=0) as file:
+            _append(file, "".join(lines))
+        self._draw(step, scalars)
+        self._shown.say(f"step {step}  validation: {described(found)}")
 
     def _new_board(self, step: int) -> SummaryWriter:
         from torch.utils.tensorboard import SummaryWriter

@@ -12,6 +12,7 @@ from pretrain.checkpoint.store import newest
 from pretrain.components import training
 from pretrain.config import Config
 from pretrain.models.outline import Outline, outline
+from pretrain.validation import OWN, HeldOut, held_out
 from pretrain.zero import DeepSpeedConfig, refuse_precision, settle
 from shards.dataset import DataConfig, open_plan, refuse_damaged_shards
 from shards.errors import UserError
@@ -20,10 +21,13 @@ from shards.plan import BatchConfig, Origin, Plan, changed_settings
 
 @dataclass(frozen=True)
 class Ready:
-    """A run that can start: its plan from step 0, its model's outline and how ZeRO is set."""
+    """A run that can start: its plan from step 0, its model's outline, what it validates on, and
+    how ZeRO is set.
+    """
 
     plan: Plan
     outline: Outline
+    held_out: tuple[HeldOut, ...]
     zero: DeepSpeedConfig
     device: str
     accumulation: int
@@ -49,10 +53,23 @@ def check(config: Config, *, world_size: int, device: str, environ: Mapping[str,
     return Ready(
         plan=plan,
         outline=model,
+        held_out=_held_out(config),
         zero=zero,
         device=device,
         accumulation=plan.micro_batches // world_size,
     )
+
+
+def _held_out(config: Config) -> tuple[HeldOut, ...]:
+    sets = held_out(config.validation, config.data, config.batch, config.seed)
+    for one in sets:
+        config.model.check(one.plan.census)
+    if config.validation.stop_after and not any(one.name == OWN for one in sets):
+        raise UserError(
+            "validation.stop_after needs clips that are set apart and data.path has none; pack it "
+            "again with validation=0.01, or leave stop_after out"
+        )
+    return sets
 
 
 def choose_device(wanted: str, local_size: int) -> str:

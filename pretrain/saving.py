@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.metadata import version
 
 from pretrain.checkpoint.keep import due
@@ -10,8 +11,7 @@ from pretrain.checkpoint.restore import Resume
 from pretrain.checkpoint.saver import Saver
 from pretrain.config import Config
 from pretrain.engine import Engine
-from pretrain.start import Say
-from shards.plan import Plan
+from pretrain.start import Course, Say
 
 LAST_SECONDS = 60.0
 """What a process that ends on an error gives the save under way."""
@@ -19,25 +19,19 @@ LIBRARIES = ("torch", "accelerate", "deepspeed")
 
 
 class Saving:
-    """A run's checkpoints from ``start`` on. All ranks call every method together."""
+    """A run's checkpoints on its ``course``. All ranks call every method together."""
 
     def __init__(
-        self,
-        config: Config,
-        engine: Engine,
-        plan: Plan,
-        resume: Resume | None,
-        start: int,
-        say: Say,
+        self, config: Config, engine: Engine, course: Course, resume: Resume | None, say: Say
     ) -> None:
-        self._config, self._engine, self._plan = config, engine, plan
+        self._config, self._engine, self._course = config, engine, course
         before = resume.manifest.state.starts if resume else ()
-        self._starts = (*before, start)
-        self._begun = start
+        self._starts = (*before, course.start)
+        self._saved = course.start
         fragments = list(engine.owned())
-        store = resume.store if resume else config.checkpoints()
+        store, checkpoint = config.checkpoints(), config.checkpoint
         damaged = resume.damaged if resume else ()
-        self.saver = Saver(store, engine.processes, config.checkpoint, fragments, say, damaged)
+        self.saver = Saver(store, engine.processes, checkpoint, fragments, say, damaged)
 
     def __enter__(self) -> Saving:
         return self
@@ -47,24 +41,23 @@ class Saving:
             self.saver.close(LAST_SECONDS)
 
     def release(self) -> None:
-        """Wait for the save under way and give back its memory: the engine is about to go."""
+        """Wait for the save under way and give back its memory, until `go_on`."""
         self.saver.release()
 
-    def go_on(self, engine: Engine) -> None:
-        """Save from ``engine`` from now on."""
-        self._engine = engine
-        self.saver.hold(list(engine.owned()))
+    def go_on(self) -> None:
+        """Take memory for what the engine holds now."""
+        self.saver.hold(list(self._engine.owned()))
 
-    def after(self, step: int) -> None:
-        """Begin a save if one is due after ``step`` steps."""
-        epoch, before = self._plan.progress(step), self._plan.progress(step - 1)
+    def after(self, step: int, figures: Mapping[str, float]) -> None:
+        """Begin a save if one is due after ``step`` steps; it keeps ``figures``."""
+        epoch, before = self._course.plan.progress(step), self._course.plan.progress(step - 1)
         if due(self._config.checkpoint, step, epoch, before):
-            self._save(step)
+            self._save(step, figures)
 
-    def finish(self, step: int) -> None:
+    def finish(self, step: int, figures: Mapping[str, float]) -> None:
         """Save where the run ends, unless that was done, and wait until it is committed."""
-        if step > self._begun:
-            self._save(step)
+        if step > self._saved:
+            self._save(step, figures)
         self.saver.finish()
 
     def refuse_loss(self, step: int) -> None:
@@ -75,19 +68,22 @@ class Saving:
                 "start the same command again: it goes on from the checkpoint before"
             )
 
-    def _save(self, step: int) -> None:
-        self.saver.save(list(self._engine.owned()), self._state(step))
-        self._begun = step
+    def _save(self, step: int, figures: Mapping[str, float]) -> None:
+        self.saver.save(list(self._engine.owned()), self._state(step, figures))
+        self._saved = step
 
-    def _state(self, step: int) -> State:
-        plan = self._plan
+    def _state(self, step: int, figures: Mapping[str, float]) -> State:
+        plan = self._course.plan
         return State(
             step=step,
             epoch=plan.progress(step),
+            target=self._course.target,
             updates=self._engine.updates,
             fingerprint=dict(plan.fingerprint),
             origin=plan.origin,
             starts=self._starts,
+            resume_points=self._course.resume_points,
+            figures=dict(figures),
             shapes=self._engine.shapes,
             config=self._config.model_dump(mode="json"),
             versions={name: version(name) for name in LIBRARIES},

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 
+from pretrain.advice import advice
 from pretrain.checkpoint.restore import Restored, Resume, restore
 from pretrain.component_table import describe
-from pretrain.components import Training
+from pretrain.components import Training, training
 from pretrain.config import Config, write_resolved
+from pretrain.continuation import reasons, resume_points
 from pretrain.engine import Engine, Processes
-from pretrain.groups import Group
-from pretrain.handover import hand_over
 from pretrain.preflight import Ready, continued
+from pretrain.validation import Best, spent
 from shards.errors import UserError
 from shards.plan import Plan
 from shards.stream import read_batch
@@ -22,71 +24,120 @@ Say = Callable[[str], None]
 MOST_NAMED = 6
 
 
-def resumed_plan(config: Config, plan: Plan, resume: Resume | None, say: Say) -> tuple[Plan, int]:
-    """The plan as the run goes on with it, and the first step to take."""
+@dataclass(frozen=True)
+class Course:
+    """Where a run goes: its data, what trains, its first step, the step to stop after, and the
+    climbs of its rate.
+    """
+
+    plan: Plan
+    training: Training
+    start: int
+    target: int
+    resume_points: tuple[int, ...] = ()
+
+    @property
+    def thaws(self) -> tuple[int, ...]:
+        """The steps to come from which on more trains."""
+        return self.training.changes(self.start, self.target)
+
+
+def set_course(config: Config, ready: Ready, resume: Resume | None, say: Say) -> Course:
+    """The course of a new run, or of one that goes on from the checkpoint ``resume``."""
     if resume is None:
-        return plan, 0
+        plan = ready.plan
+        return Course(plan, _training(config, ready, plan), 0, config.train.target(plan))
     saved = resume.manifest.state
-    plan, changes = continued(plan, saved, resume.place, config.data)
+    plan, changes = continued(ready.plan, saved, resume.place, config.data)
     if changes:
         say(
             f"the data order changed after step {saved.step} ({'; '.join(changes)}): epoch "
             f"{plan.origin.epoch} begins again, as data.on_change=restart_epoch says; weights "
             "and optimizer are kept"
         )
-    return plan, saved.step
+    target = config.train.target(plan)
+    why = reasons(saved, target, config.model_dump(mode="json"), changes)
+    points, adds = resume_points(config.schedule, saved, why)
+    if adds and target > saved.step:
+        say(
+            f"the learning rate climbs back in {config.schedule.resume_warmup} steps from step "
+            f"{saved.step}: {'; '.join(why) or 'schedule.resume_warmup_on=restart'}"
+        )
+    return Course(plan, _training(config, ready, plan), saved.step, target, points)
+
+
+def _training(config: Config, ready: Ready, plan: Plan) -> Training:
+    return training(ready.outline, config.components, config.optimizer, plan.step_at)
+
+
+def ended(config: Config, course: Course, resume: Resume) -> str:
+    """Why the run has nothing left to do, "" if it has."""
+    if course.start >= course.target:
+        return f"the target is {course.target}"
+    best = Best.of(resume.manifest.state.figures)
+    if spent(config.validation, best):
+        return (
+            f"where it ended as validation.stop_after={config.validation.stop_after} says (the "
+            f"best was step {best.step}); raise that to go on"
+        )
+    return ""
 
 
 def start_engine(
-    config: Config, ready: Ready, groups: Sequence[Group], processes: Processes
+    config: Config,
+    ready: Ready,
+    course: Course,
+    processes: Processes,
+    resume: Resume | None,
+    say: Say,
 ) -> Engine:
-    """A freshly initialised engine that trains ``groups``."""
+    """The engine for the course's first step, filled from the checkpoint ``resume``, if any.
+
+    The largest micro-batches have been run once, with all that will ever train on the course:
+    that takes the most memory.
+    """
+    first, last = (course.training.groups(step) for step in (course.start, course.target - 1))
     torch.manual_seed(config.seed)
-    return Engine(
+    engine = Engine(
         config.model.build(),
-        groups,
+        last,
         processes,
         optimizer=config.optimizer,
         zero=ready.zero,
         precision=config.precision,
         accumulation=ready.accumulation,
     )
-
-
-def resumed_engine(
-    config: Config,
-    ready: Ready,
-    training: Training,
-    processes: Processes,
-    resume: Resume | None,
-    say: Say,
-) -> Engine:
-    """The engine for the run's next step, filled from the checkpoint ``resume`` if there is one."""
-    step = resume.manifest.state.step if resume else 0
-    engine = start_engine(config, ready, training.groups(step), processes)
+    try_costliest(config, course.plan, engine)
+    if first != last:
+        engine.release()
+        torch.manual_seed(config.seed)
+        engine.wrap(config.model.build(), first)
     if resume:
         told = restore(resume.store, resume.name, resume.manifest, engine.held())
         engine.restored(resume.manifest.state.updates)
         say_what_is_new(told, processes, say)
     if processes.rank == 0:
         write_resolved(config, config.run.folder / "config.yaml")
-    say_what_trains(training, step, engine, say)
     return engine
 
 
-def thawed_engine(
-    config: Config, ready: Ready, training: Training, step: int, engine: Engine, say: Say
-) -> Engine:
-    """The engine for ``step``, which trains more than ``engine`` does and goes on from it."""
-    groups, processes = training.groups(step), engine.processes
-    thawed = hand_over(engine, lambda: start_engine(config, ready, groups, processes))
-    say_what_trains(training, step, thawed, say)
-    return thawed
+def announce(
+    config: Config, course: Course, ready: Ready, engine: Engine, resume: Resume | None, say: Say
+) -> None:
+    """The lines with which a run begins; advice where it is a new one."""
+    name = config.run.name
+    if resume:
+        say(f"resumed run {name} from {resume.place}: step {course.start} of {course.target} steps")
+    else:
+        say(f"new run {name} in {config.run.folder}: {course.target} steps")
+        for word in advice(config.train, course.plan, validates=bool(ready.held_out)):
+            say(word)
+    say_what_trains(course, course.start, engine, say)
 
 
-def say_what_trains(training: Training, step: int, engine: Engine, say: Say) -> None:
+def say_what_trains(course: Course, step: int, engine: Engine, say: Say) -> None:
     """Print what trains from ``step`` on, and what that takes."""
-    say(describe(training, step))
+    say(describe(course.training, step))
     say(f"optimizer state on each process: {engine.state_bytes / 1e6:,.1f} MB")
 
 
@@ -100,7 +151,7 @@ def try_costliest(config: Config, plan: Plan, engine: Engine) -> None:
         batch = read_batch(plan, config.model.fields(), micro, config.data)
         try:
             terms = engine.forward(batch.to(engine.processes.device))
-            engine.backward(terms["loss"], 0.0, last=False)
+            engine.backward(terms["loss"].sum(), 0.0, last=False)
         except torch.OutOfMemoryError as error:
             longest = plan.corpus.seconds(micro.rows).max()
             raise UserError(

@@ -105,7 +105,7 @@ def diff(
     """Compare the weights of two checkpoints, component by component."""
     from rich.console import Console
 
-    from pretrain.checkpoint.export import differences
+    from pretrain.checkpoint.compare import differences
     from pretrain.checkpoint.location import opened
 
     one, other = opened(before), opened(after)
@@ -137,8 +137,8 @@ def export(
     ema: Annotated[bool, typer.Option("--ema", help="The averages, not the weights.")] = False,
 ) -> None:
     """Merge a checkpoint's weights into one file, holding one parameter in memory at a time."""
-    from pretrain.checkpoint.export import export as write
     from pretrain.checkpoint.location import opened
+    from pretrain.weights.safetensors_export import export as write
 
     store, name, manifest = opened(path)
     write(store, name, manifest, out, dtype=dtype, ema=ema)

@@ -58,19 +58,23 @@ class FileSum(BaseModel):
 class State(BaseModel):
     """What a checkpoint records beside the tensors.
 
-    ``updates`` is what Adam's bias correction counts, ``starts`` are the steps at which the run
-    was started, ``figures`` what was measured at this step. Random numbers are drawn anew for every
-    micro-batch from the seed, the step and its place, so no rank has a state of them to keep.
+    ``target`` is the step at which the run was to end, ``updates`` what Adam's bias correction
+    counts, ``starts`` are the steps at which the run was started, ``resume_points`` those from
+    which its rate climbed back, ``figures`` what was measured until this step. Random numbers are
+    drawn anew for every micro-batch from the seed, the step and its place, so no rank has a state
+    of them to keep.
     """
 
     model_config = ConfigDict(frozen=True)
 
     step: int
     epoch: float
+    target: int = 0
     updates: int
     fingerprint: dict[str, Any]
     origin: Origin = Origin()
     starts: tuple[int, ...] = ()
+    resume_points: tuple[int, ...] = ()
     figures: dict[str, float] = {}
     shapes: dict[str, tuple[int, ...]]
     config: dict[str, Any] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -17,16 +18,26 @@ if TYPE_CHECKING:
     from torch import nn
 
 Terms = Mapping[str, "torch.Tensor"]
-"""Sums over a micro-batch: ``loss`` is trained on, the others are shown. The trainer divides all
-of them by the step's global number of targets."""
+"""Sums over each clip of a micro-batch, [B]: ``loss`` is trained on, the others are shown. The
+trainer adds them up and divides by the step's global number of targets."""
+
+
+@dataclass(frozen=True, eq=False)
+class Guide:
+    """The ``outputs`` of a model to follow on a batch, and how closely."""
+
+    outputs: torch.Tensor
+    weight: float
+    temperature: float
 
 
 class Family(Protocol):
     """The config of a model family: torch-free, so that a run can be planned before it starts.
 
-    The module that `build` returns takes a `shards.collate.Batch` in ``forward`` and returns
-    `Terms`. Its ``components()`` name the parts that a user can address, each with the prefixes
-    of its parameters.
+    The module that `build` returns takes a `shards.collate.Batch` and a `Guide` or None in
+    ``forward`` and returns `Terms`; ``outputs(batch)`` are what a guide of it holds. Its
+    ``components()`` name the parts that a user can address, each with the prefixes of its
+    parameters; its ``growth()`` says how they grow beyond imported weights.
     """
 
     @property
@@ -38,8 +49,11 @@ class Family(Protocol):
         """The clip members that a batch must hold."""
         ...
 
-    def targets(self, corpus: Corpus, rows: npt.NDArray[np.int64]) -> int:
-        """How many targets the loss sums over for these clips, from the index alone."""
+    def targets(self, corpus: Corpus, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """How many targets the loss of each of these clips sums over, int64 [rows].
+
+        It comes from the index alone.
+        """
         ...
 
     def check(self, census: Census) -> None:

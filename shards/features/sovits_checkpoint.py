@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -13,6 +12,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from shards import torch_file
 from shards.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,9 +22,6 @@ OPTION = "sovits.checkpoint"
 _WEIGHT, _BIAS = "ssl_proj.weight", "ssl_proj.bias"
 _CODES = "quantizer.vq.layers.0._codebook.embed"
 _KEYS = (_WEIGHT, _BIAS, _CODES)
-_ZIP = b"PK"
-# The program's own exports carry their version where a zip file has its first two bytes.
-_VERSIONS = {b"00", b"01", b"02", b"03", b"04", b"05", b"06"}
 _EXPECTED = f"{_WEIGHT} [D, D, 1 or 2], {_BIAS} [D] and {_CODES} [codes, D]"
 
 
@@ -105,49 +102,9 @@ def _weights(path: Path) -> Mapping[str, Any]:
 
 
 def _load(path: Path) -> Any:
-    import torch
-
-    file = _zip_file(path)
     try:
-        with torch.serialization.safe_globals(_stand_ins(file)):
-            return torch.load(
-                file, map_location="cpu", weights_only=True, mmap=isinstance(file, str)
-            )
-    except Exception as error:  # a torn or foreign file fails in many ways
-        raise UserError(
-            f"{OPTION}: {path} is damaged or no file of weights; copy it anew, or give another "
-            "s2G checkpoint"
-        ) from error
-
-
-def _zip_file(path: Path) -> str | io.BytesIO:
-    try:
-        with path.open("rb") as file:
-            if file.read(len(_ZIP)) not in _VERSIONS:
-                return str(path)
-            return io.BytesIO(_ZIP + file.read())
+        return torch_file.load(path, f"{OPTION}: {path}")
     except OSError as error:
         raise UserError(
             f"{OPTION}: {path} cannot be read ({error.strerror}); write {OPTION}=FILE of an s2G"
         ) from error
-
-
-class _StandIn:
-    """Takes the place of any object that is neither a tensor nor a plain value."""
-
-    def __init__(self, *_: object) -> None:
-        pass
-
-
-def _stand_ins(file: str | io.BytesIO) -> list[Any]:
-    """The stand-in for every name in the file that is not torch's own.
-
-    Exports hold their options as an object of the program's own classes. Nothing of it is wanted,
-    and no code that a file names may run.
-    """
-    import torch
-
-    names = torch.serialization.get_unsafe_globals_in_checkpoint(file)
-    if isinstance(file, io.BytesIO):
-        file.seek(0)
-    return [(_StandIn, name) for name in names]

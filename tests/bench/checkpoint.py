@@ -92,7 +92,7 @@ def short_batch() -> Batch:
 
 
 def forward_and_backward(engine: Engine, batch: Batch) -> None:
-    engine.backward(engine.forward(batch)["loss"], 0.0, last=False)
+    engine.backward(engine.forward(batch)["loss"].sum(), 0.0, last=False)
 
 
 def main() -> None:

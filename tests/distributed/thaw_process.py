@@ -6,7 +6,6 @@ in one process, and again from checkpoints before, at and after it.
 
 from __future__ import annotations
 
-import gc
 import os
 import resource
 import sys
@@ -62,7 +61,7 @@ class Net(nn.Module):
         self.never = nn.Sequential(Scale(13), nn.Linear(13, 11), nn.Dropout(0.5))
         self.norm, self.head = nn.LayerNorm(11), nn.Linear(11, 5)
 
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
+    def forward(self, x: Tensor, _guide: None) -> dict[str, Tensor]:
         return {"loss": self.head(self.norm(self.never(self.early(x)))).float().pow(2).sum()}
 
 
@@ -79,9 +78,8 @@ class Setting:
     def name(self) -> str:
         return f"stage{self.stage}-{self.precision}-{self.offload}"
 
-    def build(self, step: int, seed: int = 0) -> Engine:
-        torch.manual_seed(seed)
-        net = Net()
+    def engine(self, step: int, seed: int = 0) -> Engine:
+        net = fresh(seed)
         return Engine(
             net,
             plan(net).groups(step),
@@ -93,6 +91,11 @@ class Setting:
         )
 
 
+def fresh(seed: int) -> Net:
+    torch.manual_seed(seed)
+    return Net()
+
+
 def plan(net: nn.Module) -> Training:
     components = {
         "early": {"freeze": {"until_step": BOUNDARY}, "lr_scale": 0.5},
@@ -102,6 +105,9 @@ def plan(net: nn.Module) -> Training:
     parts = {name: (f"{name}.",) for name in ("early", "never", "norm", "head")}
     checked = {key: ComponentConfig.model_validate(value) for key, value in components.items()}
     return training(outline_of(net, parts), checked, OPTIMIZER, int)
+
+
+GROUPS_AFTER = plan(Net()).groups(BOUNDARY)
 
 
 def step(engine: Engine, number: int) -> float:
@@ -170,7 +176,7 @@ def check_memory(engine: Engine) -> int:
 
 def over_the_boundary(setting: Setting, store: LocalStore) -> dict[int, float]:
     """The losses of an uninterrupted run, with every check that is possible in it."""
-    engine = setting.build(0)
+    engine = setting.engine(0)
     initial, used = whole_states(engine), in_use(engine)
     check_modes(engine, {"early", "never"})
     before_bytes = check_memory(engine)
@@ -179,8 +185,8 @@ def over_the_boundary(setting: Setting, store: LocalStore) -> dict[int, float]:
     losses = {}
     for number in range(END):
         if number == BOUNDARY:
-            engine, before, after = crossed(setting, engine, saver)
-            check_handed_over(engine, before, after, initial)
+            before = cross(engine, saver)
+            check_handed_over(engine, before, initial)
             assert check_memory(engine) > before_bytes
         losses[number] = step(engine, number)
         if number + 1 in SAVED:
@@ -196,21 +202,20 @@ def over_the_boundary(setting: Setting, store: LocalStore) -> dict[int, float]:
     return losses
 
 
-def crossed(setting: Setting, engine: Engine, saver: Saver) -> tuple[Engine, Whole, Whole]:
+def cross(engine: Engine, saver: Saver) -> Whole:
+    """Over the boundary; what was there before it."""
     before = whole_states(engine)
     saver.release()
     memory = [weakref.ref(state) for state in storages(engine)]
-    alive: list[int] = []
 
-    def build() -> Engine:
-        gc.collect()
-        alive.append(sum(state() is not None for state in memory))
-        return setting.build(BOUNDARY, seed=5)
+    def build() -> Net:
+        alive = sum(state() is not None for state in memory)
+        assert not alive, f"{alive} of {len(memory)} tensors outlive their engine"
+        return fresh(seed=5)
 
-    following = hand_over(engine, build)
-    assert alive == [0], f"{alive[0]} of {len(memory)} tensors outlive their engine"
-    saver.hold(list(following.owned()))
-    return following, before, whole_states(following)
+    hand_over(engine, build, GROUPS_AFTER)
+    saver.hold(list(engine.owned()))
+    return before
 
 
 def storages(engine: Engine) -> Iterator[Tensor]:
@@ -222,7 +227,8 @@ def storages(engine: Engine) -> Iterator[Tensor]:
         yield from engine._state_of(flat).values()
 
 
-def check_handed_over(engine: Engine, before: Whole, after: Whole, initial: Whole) -> None:
+def check_handed_over(engine: Engine, before: Whole, initial: Whole) -> None:
+    after = whole_states(engine)
     check_same(after, before)
     check_same(of_parts(after, "early.", "never."), of_parts(initial, "never."))
     for name in ("early.0.weight", "early.0.bias"):
@@ -246,13 +252,13 @@ def save(saver: Saver, engine: Engine, number: int) -> None:
 def from_checkpoint(setting: Setting, resume: Resume) -> dict[int, float]:
     """The losses of the same run from a checkpoint on."""
     start = resume.manifest.state.step
-    engine = setting.build(start, seed=9)
+    engine = setting.engine(start, seed=9)
     restore(resume.store, resume.name, resume.manifest, engine.held())
     engine.restored(resume.manifest.state.updates)
     losses = {}
     for number in range(start, END):
         if number == BOUNDARY and number > start:
-            engine = hand_over(engine, lambda: setting.build(BOUNDARY, seed=7))
+            hand_over(engine, lambda: fresh(seed=7), GROUPS_AFTER)
         losses[number] = step(engine, number)
     engine.release()
     return losses

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from indexes import corpus_of, index_of
 
+from pretrain.advice import advice
 from pretrain.config import load, write_resolved
 from pretrain.zero import DeepSpeedConfig, settle
 from shards.errors import UserError
@@ -139,11 +140,16 @@ def test_the_nearer_of_steps_and_epochs_is_the_target(yaml: Path) -> None:
     assert (train.target(short), train.target(long)) == (20, 50)
 
 
-def test_no_target_at_all_is_refused(yaml: Path) -> None:
+def test_a_run_without_a_target_ends_after_fifteen_epochs_and_says_why(yaml: Path) -> None:
     train = load(yaml, ["run.dir=x", "train.steps=null"]).train
     batch = BatchConfig(seconds=4, micro_seconds=2)
-    with pytest.raises(UserError, match=r"train\.steps and train\.epochs are both missing"):
-        train.target(Plan(corpus_of((index_of([2.0]), 1)), seed=0, batch=batch))
+    plan = Plan(corpus_of((index_of([2.0] * 20), 1)), seed=0, batch=batch)
+    assert train.target(plan) == 15 * 10
+    first, second = advice(train, plan, validates=False)
+    assert "are not set: the run ends after 15 epochs" in first
+    assert second.startswith("0.0 h of speech is little") and "pack with validation=" in second
+    more = load(yaml, ["run.dir=x", "train.steps=400"]).train
+    assert "40 epochs of 0.0 h; beyond 15" in next(advice(more, plan, validates=True))
 
 
 def launched(stage: str, offload: str = "none") -> dict[str, str]:

@@ -33,6 +33,9 @@ class S1Config(Section):
     dropout: float = Field(
         default=0.1, ge=0, lt=1, description="in layers and after positions; upstream fixes 0.1"
     )
+    label_smoothing: float = Field(
+        default=0.0, ge=0, lt=1, description="share of a target's weight for all other tokens"
+    )
     alignment: Literal["first_token", "after_first"] = Field(
         default="first_token",
         description="whether the first semantic token is a target, as upstream does since July "
@@ -60,10 +63,10 @@ class S1Config(Section):
             fields.Field("bert.npy", pad=0, dtype="float32", required=False),
         )
 
-    def targets(self, corpus: Corpus, rows: npt.NDArray[np.int64]) -> int:
-        """Semantic tokens of the clips, and an EOS each."""
-        per_clip = 1 if self.alignment == "first_token" else 0
-        return int(corpus.gather("semantic", rows).sum()) + per_clip * len(rows)
+    def targets(self, corpus: Corpus, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Each clip's semantic tokens and EOS."""
+        eos = 1 if self.alignment == "first_token" else 0
+        return corpus.gather("semantic", rows).astype(np.int64) + eos
 
     def check(self, census: Census) -> None:
         """UserError if the clips lack a member or hold ids beyond the vocabularies."""

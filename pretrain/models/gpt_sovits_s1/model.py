@@ -10,8 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pretrain.distill import divergence
 from pretrain.models.gpt_sovits_s1.config import S1Config
 from pretrain.models.gpt_sovits_s1.layers import Decoder, SinePosition, TokenEmbedding
+from pretrain.models.growth import Growth
+from pretrain.models.protocol import Guide
 from shards.collate import Batch
 
 BERT_DIM = 1024
@@ -45,21 +48,49 @@ class S1(nn.Module):
             "head": ("ar_predict_layer.",),
         }
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Summed cross entropy and top-3 hits over the batch's targets."""
-        phonemes, semantic = batch.arrays["phonemes"], batch.arrays["semantic"]
-        logits = self.logits(
-            phonemes,
+    @staticmethod
+    def growth() -> Growth:
+        """Layers may be added; of both audio vocabularies EOS is the last."""
+        return Growth(
+            blocks=("h.layers.",),
+            block_outputs=("self_attn.out_proj.*", "linear2.*"),
+            last_row_last=("ar_audio_embedding.word_embeddings.weight", "ar_predict_layer.weight"),
+        )
+
+    def forward(self, batch: Batch, guide: Guide | None = None) -> dict[str, Tensor]:
+        """Loss and top-3 hits, summed over each clip's targets, float32 [B].
+
+        The loss is the cross entropy, in training with smoothed targets, and under a ``guide`` the
+        divergence from it, which are then shown on their own too.
+        """
+        logits = self.outputs(batch)
+        targets = self.targets(batch.arrays["semantic"], batch.lengths["semantic"])
+        loss = self._cross_entropy(logits, targets)
+        terms = {"loss": loss, "top3": _top_hits(logits.detach(), targets)}
+        if guide is not None:
+            apart = divergence(logits, guide).masked_fill(targets == IGNORE, 0.0).sum(1)
+            terms |= {"loss": loss + guide.weight * apart, "cross_entropy": loss, "distill": apart}
+        return terms
+
+    def outputs(self, batch: Batch) -> Tensor:
+        """Next-token logits of a batch, [B, S + 1, vocab]."""
+        return self.logits(
+            batch.arrays["phonemes"],
             batch.lengths["phonemes"],
-            semantic,
+            batch.arrays["semantic"],
             batch.lengths["semantic"],
             batch.arrays.get("bert"),
         )
-        targets = self.targets(semantic, batch.lengths["semantic"])
-        loss = F.cross_entropy(
-            logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORE, reduction="sum"
+
+    def _cross_entropy(self, logits: Tensor, targets: Tensor) -> Tensor:
+        losses = F.cross_entropy(
+            logits.float().flatten(0, 1),
+            targets.flatten(),
+            ignore_index=IGNORE,
+            reduction="none",
+            label_smoothing=self.config.label_smoothing if self.training else 0.0,
         )
-        return {"loss": loss, "top3": _top_hits(logits.detach(), targets)}
+        return losses.view_as(targets).sum(1)
 
     def logits(
         self,
@@ -121,5 +152,5 @@ def attention_mask(phonemes: int, tokens: int, phoneme_lengths: Tensor) -> Tenso
 
 def _top_hits(logits: Tensor, targets: Tensor) -> Tensor:
     top = logits.topk(TOP, dim=-1).indices
-    hits: Tensor = (top == targets[..., None]).sum()
+    hits: Tensor = (top == targets[..., None]).flatten(1).sum(1)
     return hits.float()

@@ -1,0 +1,291 @@
+"""Validation: the loss on clips that are held out, the same on any number of processes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from pretrain.checkpoint.keep import VALIDATION_LOSS
+from pretrain.models.protocol import Family, Terms
+from pretrain.scores import ALL, ClipSums, Score, merged, scores
+from shards.ahead import on_device
+from shards.collate import Batch
+from shards.dataset import DataConfig, SourceConfig, open_corpus, open_plan
+from shards.errors import UserError
+from shards.index import SPLIT
+from shards.plan import BatchConfig, Plan
+from shards.section import Section
+from shards.stream import stream
+
+if TYPE_CHECKING:
+    from pretrain.config import Config
+    from pretrain.engine import Engine
+
+Scores = Mapping[str, Mapping[str, Score]]
+"""By set, then by group of clips."""
+OWN = "validation"
+READERS = 2  # threads; loader processes would take longer to start than to read
+
+
+class ValidationConfig(Section):
+    """``validation``: how often, on what, and when to stop for it."""
+
+    every: int | None = Field(
+        default=None,
+        ge=0,
+        description="steps between validations, 0 for none; left out: checkpoint.every, where the "
+        "shards hold clips set apart",
+    )
+    sources: tuple[SourceConfig, ...] = Field(
+        default=(),
+        description="more folders to validate on beside the run's own, such as the old data: "
+        "their clips set apart, or all where none are",
+    )
+    max_steps: int | None = Field(
+        default=None, ge=1, description="at most so many steps' worth of clips of each"
+    )
+    stop_after: int | None = Field(
+        default=None, ge=1, description="end the run after so many validations without a new best"
+    )
+
+
+@dataclass(frozen=True)
+class Best:
+    """The lowest validation loss of a run so far, and the validations ``since`` then."""
+
+    loss: float = math.inf
+    step: int = 0
+    since: int = 0
+
+    def after(self, loss: float, step: int) -> Best:
+        """What it is after a validation at ``step``; a loss that is no number is no best."""
+        return Best(loss, step) if loss < self.loss else replace(self, since=self.since + 1)
+
+    def figures(self) -> dict[str, float]:
+        """What a checkpoint keeps of it."""
+        if not self.step:
+            return {}
+        return {f"best_{OWN}_loss": self.loss, "best_step": self.step, "since_best": self.since}
+
+    @classmethod
+    def of(cls, figures: Mapping[str, float]) -> Best:
+        """What `figures` kept."""
+        if "best_step" not in figures:
+            return cls()
+        loss, step, since = (
+            figures[name] for name in (f"best_{OWN}_loss", "best_step", "since_best")
+        )
+        return cls(loss, int(step), int(since))
+
+
+class Together(Protocol):
+    """What validating needs of the process group."""
+
+    @property
+    def rank(self) -> int: ...
+    @property
+    def world_size(self) -> int: ...
+    @property
+    def device(self) -> torch.device: ...
+    def gather(self, value: Any) -> list[Any]: ...
+
+
+@dataclass(frozen=True)
+class Alone:
+    """One process by itself."""
+
+    device: torch.device
+    rank: int = 0
+    world_size: int = 1
+
+    def gather(self, value: Any) -> list[Any]:
+        """Its own value."""
+        return [value]
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Clips to validate on: one epoch of ``plan``, or its first ``steps``."""
+
+    name: str
+    plan: Plan
+    data: DataConfig
+    steps: int
+
+
+def held_out(
+    validation: ValidationConfig, data: DataConfig, batch: BatchConfig, seed: int
+) -> tuple[HeldOut, ...]:
+    """What a run validates on, its own clips first; UserError as `open_plan`.
+
+    Nothing where no clips are set apart and ``validation.every`` does not ask for them.
+    """
+    if validation.every == 0:
+        return ()
+    sets = []
+    if validation.every or _is_split(data):
+        sets.append((OWN, data.places))
+    sets += [(_name(source), (source,)) for source in validation.sources]
+    names = [name for name, _ in sets]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(
+                f"validation.sources: two are called {name}; give each a name of its own"
+            )
+    return tuple(
+        opened_set(
+            name,
+            places,
+            OWN if name == OWN else None,
+            validation.max_steps,
+            data,
+            batch,
+            seed,
+        )
+        for name, places in sets
+    )
+
+
+def _name(source: SourceConfig) -> str:
+    return source.name or source.path.rstrip("/").rpartition("/")[2]
+
+
+def _is_split(data: DataConfig) -> bool:
+    indexes = (source.index for source in open_corpus(data).sources)
+    return any(
+        SPLIT in index.table.column_names and OWN in index.names(SPLIT).to_pylist()
+        for index in indexes
+    )
+
+
+def opened_set(
+    name: str,
+    places: tuple[SourceConfig, ...],
+    split: str | None,
+    max_steps: int | None,
+    data: DataConfig,
+    batch: BatchConfig,
+    seed: int,
+) -> HeldOut:
+    """The clips of ``places``, read as ``data`` says; UserError as `open_plan`.
+
+    ``split`` None takes the clips set apart, or all where none are.
+    """
+    reading = {"path": None, "curriculum": (), "workers": 0, "threads": READERS}
+    once = tuple(place.model_copy(update={"repeat": 1.0}) for place in places)
+    own = data.model_copy(update={**reading, "sources": once, "on_error": "skip"})
+    chosen = split or (OWN if _is_split(own) else "all")
+    own = own.model_copy(update={"split": chosen})
+    plan = open_plan(own, batch, seed)
+    steps = plan.step_at(1.0)
+    return HeldOut(name, plan, own, min(steps, max_steps or steps))
+
+
+def validate(
+    forward: Callable[[Batch], Terms], sets: tuple[HeldOut, ...], model: Family, ranks: Together
+) -> Scores:
+    """The scores of every set, by its name; all ranks get the same.
+
+    ``forward`` is to be in evaluation mode. Clips that cannot be read are left out.
+    """
+    results: dict[str, Mapping[str, Score]] = {}
+    for held in sets:
+        own = _own_sums(forward, held, model, ranks)
+        sums = merged(ranks.gather(own))
+        targets = model.targets(held.plan.corpus, sums.rows)
+        results[held.name] = scores(held.plan.corpus, sums, targets)
+    return results
+
+
+def _own_sums(
+    forward: Callable[[Batch], Terms], held: HeldOut, model: Family, ranks: Together
+) -> ClipSums:
+    own = stream(
+        held.plan,
+        model.fields(),
+        range(held.steps),
+        rank=ranks.rank,
+        world_size=ranks.world_size,
+        config=held.data,
+        pin_memory=ranks.device.type == "cuda",
+    )
+    return merged(list(_summed(forward, on_device(own, ranks.device, depth=1))))
+
+
+def _summed(forward: Callable[[Batch], Terms], batches: Iterator[Batch]) -> Iterator[ClipSums]:
+    for batch in batches:
+        terms = forward(batch)  # stand-ins too: ZeRO-3 gathers weights on all ranks together
+        if len(batch.rows):
+            yield ClipSums(
+                np.asarray(batch.rows),
+                {name: term.double().cpu().numpy() for name, term in terms.items()},
+            )
+
+
+def described(results: Scores) -> str:
+    """One readable phrase for each set."""
+    return ", ".join(
+        f"{name} "
+        + " ".join(f"{term} {value:.4f}" for term, value in by_group[ALL].terms.items())
+        + f" ({by_group[ALL].clips:,} clips)"
+        for name, by_group in results.items()
+    )
+
+
+class Validator:
+    """A run's validations. All ranks call every method together."""
+
+    def __init__(
+        self,
+        config: Config,
+        engine: Engine,
+        sets: tuple[HeldOut, ...],
+        target: int,
+        figures: Mapping[str, float],
+    ) -> None:
+        """``figures`` are those of the checkpoint that the run goes on from."""
+        self._config, self._engine, self._sets, self._target = config, engine, sets, target
+        self._best = Best.of(figures)
+        self._measured: dict[str, float] = {}
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """For the checkpoint of the step that `after` was called for last."""
+        return self._measured | self._best.figures()
+
+    @property
+    def best(self) -> Best:
+        """The best validation so far."""
+        return self._best
+
+    @property
+    def spent(self) -> bool:
+        """Whether the run is to end because validation does not get better."""
+        return spent(self._config.validation, self._best)
+
+    def after(self, step: int) -> Scores:
+        """The scores after ``step`` steps, where a validation is due."""
+        every = self._config.validation.every or self._config.checkpoint.every
+        self._measured = {}
+        if not self._sets or (step % every and step != self._target):
+            return {}
+        with self._engine.evaluating():
+            found = validate(
+                self._engine.forward, self._sets, self._config.model, self._engine.processes
+            )
+        if OWN in found:
+            loss = found[OWN][ALL].terms["loss"]
+            self._measured = {VALIDATION_LOSS: loss}
+            self._best = self._best.after(loss, step)
+        return found
+
+
+def spent(validation: ValidationConfig, best: Best) -> bool:
+    """Whether ``validation.stop_after`` validations brought no new best."""
+    return validation.stop_after is not None and best.since >= validation.stop_after

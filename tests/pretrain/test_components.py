@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,11 +9,14 @@ from hypothesis import strategies as st
 
 from pretrain.component_table import describe
 from pretrain.components import ComponentConfig, Training, layer_exponents, training
+from pretrain.config import load
 from pretrain.groups import OptimizerConfig
 from pretrain.models import S1Config
 from pretrain.models.outline import Outline, outline
+from pretrain.preflight import check
 from shards.errors import UserError
 
+QUICKSTART = Path(__file__).parents[2] / "configs/quickstart.yaml"
 MODEL = outline(S1Config(hidden_dim=32, head=2, n_layer=3))
 BIASES = {name for name, shape in MODEL.shapes.items() if len(shape) <= 1}
 OPTIMIZER = OptimizerConfig(weight_decay=0.1)
@@ -163,3 +167,13 @@ def test_a_parameter_of_no_component_can_be_named_by_a_pattern() -> None:
     found = training(model, {"b.*": frozen}, OPTIMIZER, int)
     assert factors(found) == {"a.weight": 1.0}
     assert "no component: b.*" in describe(found, 0)
+
+
+def test_a_component_that_is_not_there_is_told_before_anything_starts(
+    token_shards: Path, tmp_path: Path
+) -> None:
+    overrides = [f"run.dir={tmp_path}", "run.name=a", f"data.path={token_shards}"]
+    config = load(QUICKSTART, [*overrides, "components.decodr.freeze=true"])
+    with pytest.raises(UserError, match=r"components\.decodr: .* write decoder"):
+        check(config, world_size=1, device="cpu", environ={})
+    assert not list(tmp_path.iterdir())

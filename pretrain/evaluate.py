@@ -6,19 +6,18 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from shards.errors import UserError
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pretrain.checkpoint.manifest import Manifest
-    from pretrain.checkpoint.store import Store
-    from pretrain.config import Config
     from pretrain.scores import Score
+    from pretrain.weights.found import Weights
+
+BATCH_SECONDS = 240.0
+"""Padded audio of a forward pass; the scores do not depend on it."""
 
 Place = Annotated[
     str,
-    typer.Argument(help="A checkpoint's folder or URL, or a run's for its newest.", metavar="PATH"),
+    typer.Argument(help="A run, a checkpoint, or any file that init_from takes.", metavar="PATH"),
 ]
 
 
@@ -36,60 +35,36 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Measure loss and the model's other terms on clips, by source, language and length."""
-    from pretrain.checkpoint.location import opened
+    from pretrain.weights.read import read_weights
 
-    store, name, manifest = opened(checkpoint)
-    found = _scores(store, name, manifest, data, split, max_steps, ema=ema)
+    weights = read_weights(checkpoint, ema=ema)
+    found = _scores(weights, data, None if split == "auto" else split, max_steps)
     if as_json:
-        _print_json(store.place(name), found)
+        _print_json(weights.place, found)
     else:
-        _print_table(store.place(name), found)
+        _print_table(weights.place, found)
 
 
 def _scores(
-    store: Store,
-    name: str,
-    manifest: Manifest,
-    data: str,
-    split: str,
-    max_steps: int | None,
-    *,
-    ema: bool,
+    weights: Weights, data: str, split: str | None, max_steps: int | None
 ) -> Mapping[str, Score]:
     import torch
 
-    from pretrain.checkpoint.restore import filled
     from pretrain.preflight import choose_device
     from pretrain.validation import Alone, opened_set, validate
-    from shards.dataset import SourceConfig
+    from pretrain.weights.importing import filled, recorded_model
+    from shards.dataset import DataConfig, SourceConfig
+    from shards.plan import BatchConfig
 
-    config = _recorded(store.place(name), manifest)
-    reading = config.data.model_copy(update={"filter": None})
-    chosen = None if split == "auto" else split
-    held = opened_set(
-        "data", (SourceConfig(path=data),), chosen, max_steps, reading, config.batch, config.seed
-    )
-    config.model.check(held.plan.census)
+    family = recorded_model(weights)
+    batch = BatchConfig(seconds=BATCH_SECONDS, micro_seconds=BATCH_SECONDS)
+    place = SourceConfig(path=data)
+    held = opened_set("data", (place,), split, max_steps, DataConfig(path=data), batch, 0)
+    family.check(held.plan.census)
     device = torch.device(choose_device("auto", 1))
-    model = filled(config.model.build(), store, name, manifest, ema=ema).to(device).eval()
+    model = filled(family, weights).to(device).eval()
     with torch.inference_mode():
-        return validate(model, (held,), config.model, Alone(device))["data"]
-
-
-def _recorded(place: str, manifest: Manifest) -> Config:
-    from pydantic import ValidationError
-
-    from pretrain.config import Config
-
-    try:
-        return Config.model_validate(manifest.state.config)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        raise UserError(
-            f"{place}: the config recorded there does not fit this version ({key}: "
-            f"{first['msg'].lower()}); continue its run once, or use the version that wrote it"
-        ) from error
+        return validate(model, (held,), family, Alone(device))["data"]
 
 
 def _print_json(place: str, found: Mapping[str, Score]) -> None:

@@ -12,8 +12,10 @@ from torch import Tensor
 
 from pretrain.checkpoint.restore import newest_valid
 from pretrain.config import Config
+from pretrain.distill import Teacher
 from pretrain.engine import Engine, Processes
 from pretrain.handover import thaw
+from pretrain.initial import whole_run
 from pretrain.intake import StepData, take_step
 from pretrain.metrics import Metrics, Shown, StepRecord
 from pretrain.preflight import Ready
@@ -36,7 +38,7 @@ from shards.stream import stream
 def train(config: Config, ready: Ready, processes: Processes, stop: StopRequest, say: Say) -> None:
     """Train to the target, or until asked to stop; resumes from the run's newest checkpoint."""
     name, folder = config.run.name, config.run.folder
-    resume = newest_valid(config.checkpoints(), processes, say)
+    resume = newest_valid(config.checkpoints(), processes, say) or whole_run(config, processes)
     course = set_course(config, ready, resume, say)
     plan, start, target = course.plan, course.start, course.target
     if resume and (why := ended(config, course, resume)):
@@ -44,7 +46,7 @@ def train(config: Config, ready: Ready, processes: Processes, stop: StopRequest,
         say(f"resumed run {name} from {resume.place}: already at step {start}, {why}")
         return
 
-    engine = start_engine(config, ready, course, processes, resume, say)
+    engine, teacher = start_engine(config, ready, course, processes, resume, say)
     announce(config, course, ready, engine, resume, say)
     figures = resume.manifest.state.figures if resume else {}
     validator = Validator(config, engine, ready.held_out, target, figures)
@@ -63,6 +65,8 @@ def train(config: Config, ready: Ready, processes: Processes, stop: StopRequest,
 
     shown = Shown(say, every=config.train.log_every, target=target)
     with saving, Metrics(folder, start, shown) if is_first else nullcontext() as metrics:
+        if config.init_from and not resume:
+            validate(validator, metrics, start)
         for step_plan in plan.steps(start, target):
             if step_plan.step in course.thaws:
                 thaw(config, course, step_plan.step, engine, saving, say)
@@ -72,7 +76,7 @@ def train(config: Config, ready: Ready, processes: Processes, stop: StopRequest,
                 metrics.failed(step + 1, data.failures)
             if data.mistake:
                 break
-            terms = accumulate(engine, data, config.seed)
+            terms = accumulate(engine, teacher, data, config.seed)
             rate = config.optimizer.lr * rate_factor(
                 config.schedule, step_plan.step, target, course.resume_points
             )
@@ -107,9 +111,7 @@ def train(config: Config, ready: Ready, processes: Processes, stop: StopRequest,
                 metrics.write(record)
             if skips >= config.train.max_skips:
                 processes.fail(describe_skips(data, step, skips))
-            found = validator.after(step)
-            if metrics and found:
-                metrics.validated(step, found)
+            validate(validator, metrics, step)
             saving.after(step, validator.figures)
             if stopping or validator.spent:
                 break
@@ -121,7 +123,16 @@ def train(config: Config, ready: Ready, processes: Processes, stop: StopRequest,
     say(f"run {name} {describe_end(step, target, validator)}")
 
 
-def accumulate(engine: Engine, data: StepData, seed: int) -> dict[str, Tensor]:
+def validate(validator: Validator, metrics: Metrics | None, step: int) -> None:
+    """Validate after ``step`` steps, if that is due, and show it."""
+    found = validator.after(step)
+    if metrics and found:
+        metrics.validated(step, found)
+
+
+def accumulate(
+    engine: Engine, teacher: Teacher | None, data: StepData, seed: int
+) -> dict[str, Tensor]:
     """Forward and backward over one rank's batches of a step; the model's terms, summed.
 
     Every loss is divided by the step's targets over all ranks, so that neither accumulation nor
@@ -130,7 +141,7 @@ def accumulate(engine: Engine, data: StepData, seed: int) -> dict[str, Tensor]:
     sums: dict[str, Tensor] = {}
     for batch in data.batches:
         torch.manual_seed(dropout_seed(seed, batch))
-        terms = engine.forward(batch)
+        terms = engine.forward(batch, teacher.guide(batch) if teacher else None)
         share = batch.weight / max(1, data.tokens)
         engine.backward(terms["loss"].sum(), share, last=batch is data.batches[-1])
         for name, term in terms.items():

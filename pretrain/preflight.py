@@ -13,6 +13,7 @@ from pretrain.components import training
 from pretrain.config import Config
 from pretrain.models.outline import Outline, outline
 from pretrain.validation import OWN, HeldOut, held_out
+from pretrain.weights.bring import bring
 from pretrain.zero import DeepSpeedConfig, refuse_precision, settle
 from shards.dataset import DataConfig, open_plan, refuse_damaged_shards
 from shards.errors import UserError
@@ -49,7 +50,13 @@ def check(config: Config, *, world_size: int, device: str, environ: Mapping[str,
     model = outline(config.model)
     training(model, config.components, config.optimizer, plan.step_at)
     _refuse_uneven_ranks(config.batch, world_size)
-    _refuse_another_run(config, plan, model)
+    is_new = not _goes_on(config, plan, model)
+    if config.distill.weight and config.init_from is None:
+        raise UserError(
+            "distill.weight needs a model to follow; name its weights with init_from=PATH"
+        )
+    if config.init_from and is_new and environ.get("RANK", "0") == "0":
+        bring(config, config.model.build())
     return Ready(
         plan=plan,
         outline=model,
@@ -121,10 +128,12 @@ def continued(plan: Plan, saved: State, place: str, data: DataConfig) -> tuple[P
     return plan.begun_at(Origin(saved.step, int(saved.epoch))), changes
 
 
-def _refuse_another_run(config: Config, plan: Plan, model: Outline) -> None:
+def _goes_on(config: Config, plan: Plan, model: Outline) -> bool:
+    """Whether the run has a checkpoint; UserError where that is of another plan or model."""
     store = config.checkpoints()
     for name, saved in newest(store):
         if isinstance(saved, Manifest):  # the run itself says loudly which ones it skips
             continued(plan, saved.state, store.place(name), config.data)
             refuse_other_shapes(store.place(name), saved, model.shapes)
-            return
+            return True
+    return False

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from pretrain.advice import advice
 from pretrain.checkpoint.restore import Restored, Resume, restore
@@ -13,15 +14,19 @@ from pretrain.component_table import describe
 from pretrain.components import Training, training
 from pretrain.config import Config, write_resolved
 from pretrain.continuation import reasons, resume_points
+from pretrain.distill import Teacher
 from pretrain.engine import Engine, Processes
+from pretrain.initial import check, teacher_of
 from pretrain.preflight import Ready, continued
 from pretrain.validation import Best, spent
+from pretrain.weights.bring import bring
 from shards.errors import UserError
 from shards.plan import Plan
 from shards.stream import read_batch
 
 Say = Callable[[str], None]
 MOST_NAMED = 6
+DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
 @dataclass(frozen=True)
@@ -90,16 +95,44 @@ def start_engine(
     processes: Processes,
     resume: Resume | None,
     say: Say,
-) -> Engine:
-    """The engine for the course's first step, filled from the checkpoint ``resume``, if any.
+) -> tuple[Engine, Teacher | None]:
+    """An engine with fresh or imported weights, or filled from the checkpoint ``resume``.
 
-    The largest micro-batches have been run once, with all that will ever train on the course:
-    that takes the most memory.
+    Beside it the imported model, where the run is to stay near to it.
+    """
+    follows = config.distill.is_on(course.start)
+    imports = config.init_from and (resume is None or follows)
+    initial = bring(config, fresh_model(config)) if imports else None
+    teacher = teacher_of(config, initial, processes.device, DTYPES[config.precision])
+    engine = tried_engine(config, ready, course, processes, teacher)
+    if resume:
+        told = restore(resume.store, resume.name, resume.manifest, engine.held())
+        engine.restored(resume.manifest.state.updates)
+        say_what_is_new(told, processes, say)
+    elif initial:
+        say_what_is_new(check(config, ready, engine, initial, say), processes, say)
+    if processes.rank == 0:
+        write_resolved(config, config.run.folder / "config.yaml")
+    return engine, teacher
+
+
+def fresh_model(config: Config) -> nn.Module:
+    """The model as every run with this seed begins."""
+    torch.manual_seed(config.seed)
+    return config.model.build()
+
+
+def tried_engine(
+    config: Config, ready: Ready, course: Course, processes: Processes, teacher: Teacher | None
+) -> Engine:
+    """A fresh engine for the course's first step.
+
+    The largest micro-batches have been run with all that will ever train on the course: that takes
+    the most memory.
     """
     first, last = (course.training.groups(step) for step in (course.start, course.target - 1))
-    torch.manual_seed(config.seed)
     engine = Engine(
-        config.model.build(),
+        fresh_model(config),
         last,
         processes,
         optimizer=config.optimizer,
@@ -107,17 +140,10 @@ def start_engine(
         precision=config.precision,
         accumulation=ready.accumulation,
     )
-    try_costliest(config, course.plan, engine)
+    try_costliest(config, course.plan, engine, teacher)
     if first != last:
         engine.release()
-        torch.manual_seed(config.seed)
-        engine.wrap(config.model.build(), first)
-    if resume:
-        told = restore(resume.store, resume.name, resume.manifest, engine.held())
-        engine.restored(resume.manifest.state.updates)
-        say_what_is_new(told, processes, say)
-    if processes.rank == 0:
-        write_resolved(config, config.run.folder / "config.yaml")
+        engine.wrap(fresh_model(config), first)
     return engine
 
 
@@ -128,6 +154,8 @@ def announce(
     name = config.run.name
     if resume:
         say(f"resumed run {name} from {resume.place}: step {course.start} of {course.target} steps")
+        if config.init_from and resume.place.startswith(config.checkpoints().place("")):
+            say("init_from is ignored: the run has a checkpoint of its own")
     else:
         say(f"new run {name} in {config.run.folder}: {course.target} steps")
         for word in advice(config.train, course.plan, validates=bool(ready.held_out)):
@@ -141,7 +169,7 @@ def say_what_trains(course: Course, step: int, engine: Engine, say: Say) -> None
     say(f"optimizer state on each process: {engine.state_bytes / 1e6:,.1f} MB")
 
 
-def try_costliest(config: Config, plan: Plan, engine: Engine) -> None:
+def try_costliest(config: Config, plan: Plan, engine: Engine, teacher: Teacher | None) -> None:
     """Run the largest micro-batches once, so that a lack of memory shows now and not hours later.
 
     Their gradients have weight 0 and change nothing. UserError names the setting to lower.
@@ -149,9 +177,10 @@ def try_costliest(config: Config, plan: Plan, engine: Engine) -> None:
     budget = config.batch.budget
     for micro in plan.costliest():
         batch = read_batch(plan, config.model.fields(), micro, config.data)
+        batch = batch.to(engine.processes.device)
         try:
-            terms = engine.forward(batch.to(engine.processes.device))
-            engine.backward(terms["loss"].sum(), 0.0, last=False)
+            guide = teacher.guide(batch) if teacher else None
+            engine.backward(engine.forward(batch, guide)["loss"].sum(), 0.0, last=False)
         except torch.OutOfMemoryError as error:
             longest = plan.corpus.seconds(micro.rows).max()
             raise UserError(

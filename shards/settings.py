@@ -24,26 +24,34 @@ def load(model: type[_Model], path: Path, overrides: Sequence[str] = ()) -> _Mod
     A model that ignores unknown keys sees its own sections only. UserError names the file (or the
     command line), the key and the nearest valid name.
     """
-    for override in overrides:
-        if "=" not in override.lstrip("="):
-            raise UserError(f"command line: {override!r} is not an override; write key.sub=value")
     try:
         file = OmegaConf.load(path)
-        if not OmegaConf.is_dict(file):
-            raise UserError(f"{path}: it is a list; write sections such as run: and data:")
-        merged = _resolved(OmegaConf.merge(file, _typed(overrides)), model)
     except OSError as error:
         raise UserError(
             f"{path}: {error.strerror or 'cannot be read'}; name a YAML file"
         ) from error
-    except MissingMandatoryValue as error:
-        raise UserError(_missing(path, str(error.full_key))) from error
     except (OmegaConfBaseException, YAMLError, ValueError) as error:
         raise UserError(f"{path}: {_one_line(error)}; mend the YAML there") from error
+    if not OmegaConf.is_dict(file):
+        raise UserError(f"{path}: it is a list; write sections such as run: and data:")
+    return parsed(model, file, str(path), overrides)
+
+
+def parsed(model: type[_Model], values: Any, where: str, overrides: Sequence[str] = ()) -> _Model:
+    """As `load`, of ``values`` that are there already; ``where`` is what messages call them."""
+    for override in overrides:
+        if "=" not in override.lstrip("="):
+            raise UserError(f"command line: {override!r} is not an override; write key.sub=value")
+    try:
+        merged = _resolved(OmegaConf.merge(values, _typed(overrides)), model)
+    except MissingMandatoryValue as error:
+        raise UserError(_missing(where, str(error.full_key))) from error
+    except (OmegaConfBaseException, YAMLError, ValueError) as error:
+        raise UserError(f"{where}: {_one_line(error)}; mend the YAML there") from error
     try:
         return model.model_validate(merged)
     except ValidationError as error:
-        raise UserError(_explain(model, _first(error), path, overrides)) from error
+        raise UserError(_explain(model, _first(error), where, overrides)) from error
 
 
 def _resolved(both: Any, model: type[BaseModel]) -> dict[str, Any]:
@@ -75,21 +83,21 @@ def _first(error: ValidationError) -> ErrorDetails:
     return min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
 
 
-def _missing(path: Path, key: str) -> str:
-    return f"{path}: {key} is missing; set it there or add {key}=VALUE"
+def _missing(where: str, key: str) -> str:
+    return f"{where}: {key} is missing; set it there or add {key}=VALUE"
 
 
 def _explain(
-    model: type[BaseModel], error: ErrorDetails, path: Path, overrides: Sequence[str]
+    model: type[BaseModel], error: ErrorDetails, file: str, overrides: Sequence[str]
 ) -> str:
     key = ".".join(str(part) for part in error["loc"])
     plain = [override.replace("[", ".").replace("]", "") for override in overrides]
     said = any(override.startswith((f"{key}=", f"{key}.")) for override in plain)
-    where = "command line" if said else str(path)
+    where = "command line" if said else file
     if error["type"] == "extra_forbidden":
         return f"{where}: unknown key {key}; {_nearest(model, error['loc'])}"
     if error["type"] == "missing":
-        return _missing(path, key)
+        return _missing(file, key)
     if error["type"] == "string_pattern_mismatch":
         return f"{where}: {key}={error['input']!r}: use letters, digits, '.', '_' and '-' only"
     if error["type"] in {"model_type", "model_attributes_type"}:

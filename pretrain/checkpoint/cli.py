@@ -1,10 +1,9 @@
-"""``segue checkpoint``: look at checkpoints, check, compare and export them."""
+"""``segue checkpoint``: look at checkpoints, check and compare them."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
     from pretrain.checkpoint.manifest import Manifest
 
-app = commands("Look at a run's checkpoints, check, compare and export them.")
+app = commands("Look at a run's checkpoints, check and compare them.")
 
 Run = Annotated[
     str, typer.Argument(help="A run's folder, or a URL of its checkpoints.", metavar="RUN")
@@ -124,25 +123,6 @@ def diff(
     for parameter in sorted({name for name, _ in alone}):
         table.add_row(parameter, "", "", "in one of them only, or of another shape")
     Console().print(table)
-
-
-@app.command()
-def export(
-    path: Place,
-    out: Annotated[Path, typer.Argument(help="The file to write.", metavar="OUT")],
-    to: Annotated[Literal["safetensors"], typer.Option(help="The format.")] = "safetensors",
-    dtype: Annotated[
-        Literal["fp32", "bf16", "fp16"], typer.Option(help="What weights are rounded to.")
-    ] = "fp32",
-    ema: Annotated[bool, typer.Option("--ema", help="The averages, not the weights.")] = False,
-) -> None:
-    """Merge a checkpoint's weights into one file, holding one parameter in memory at a time."""
-    from pretrain.checkpoint.location import opened
-    from pretrain.weights.safetensors_export import export as write
-
-    store, name, manifest = opened(path)
-    write(store, name, manifest, out, dtype=dtype, ema=ema)
-    typer.echo(f"{out}: {len(manifest.state.shapes)} tensors of step {manifest.state.step}, {to}")
 
 
 def _states(manifest: Manifest) -> set[str]:

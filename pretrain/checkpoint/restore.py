@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pretrain.checkpoint.manifest import EMA, MARKER, MASTER, DamageError, FileSum, Manifest, Piece
 from pretrain.checkpoint.rank_file import bytes_of
@@ -73,6 +73,14 @@ def newest_valid(store: Store, ranks: Ranks, warn: Callable[[str], None]) -> Res
             "choose another run.name, or remove the folder to start over"
         )
     return None
+
+
+def verified(resume: Resume, ranks: Ranks) -> Resume:
+    """``resume`` itself, all its files read; all ranks end with a UserError if one is damaged."""
+    damage = _damage(resume.store, resume.name, resume.manifest, ranks)
+    if damage is not None:
+        ranks.fail(f"{resume.place} is damaged ({damage}); name another checkpoint")
+    return resume
 
 
 def _next(listed: Iterator[_Found]) -> _Found | str | None:
@@ -151,16 +159,6 @@ def whole(store: Store, name: str, manifest: Manifest, of: str, key: str = MASTE
     fragment = Fragment(of, 0, {MASTER: values.view(-1)})
     read_all(store, name, _reads(manifest.pieces[of], fragment, key, values.view(-1)))
     return values
-
-
-def filled(
-    module: nn.Module, store: Store, name: str, manifest: Manifest, *, ema: bool
-) -> nn.Module:
-    """``module`` with a checkpoint's weights or, where there are any, their averages."""
-    for of, parameter in module.named_parameters():
-        key = EMA if ema and EMA in manifest.pieces[of][0].offsets else MASTER
-        parameter.data.copy_(whole(store, name, manifest, of, key))
-    return module
 
 
 def read_all(store: Store, name: str, reads: Iterable[Read]) -> None:

@@ -187,7 +187,8 @@ class _Fitting:
         values = values.to(own.dtype)
         if values.shape == own.shape:
             return values
-        if name not in self.rules.reshape or not can_grow(values.shape, own.shape):
+        packed = any(fnmatchcase(name, pattern) for pattern in self.growth.packed)
+        if name not in self.rules.reshape or packed or not can_grow(values.shape, own.shape):
             return None
         generator = torch.Generator().manual_seed(zlib.crc32(f"{self.seed}/{name}".encode()))
         last = name in self.growth.last_row_last

@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from io import StringIO
 
 from rich import box
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from pretrain.weights.fit import STATUSES, Fit
 
+WIDTH = 120
+
 
 def by_component(fit: Fit) -> Table:
-    """How many numbers of each component were loaded, renamed and so on."""
+    """How many numbers of each component were loaded, renamed and so on; only what there is."""
     counts: dict[str, Counter[str]] = {}
     for row in fit.rows:
         counts.setdefault(row.component or "(other)", Counter())[row.status] += row.numbers
     total = sum(counts.values(), Counter[str]())
     table = Table(box=box.SIMPLE)
     table.add_column("component")
-    for status in STATUSES:
+    shown = [status for status in STATUSES if total[status] or status == "loaded"]
+    for status in shown:
         table.add_column(status, justify="right")
     for component, own in counts.items():
-        table.add_row(component, *_cells(own))
+        table.add_row(component, *_cells(own, shown))
     table.add_section()
-    table.add_row("all", *_cells(total))
+    table.add_row("all", *_cells(total, shown))
     return table
 
 
@@ -37,5 +43,13 @@ def by_parameter(fit: Fit) -> Table:
     return table
 
 
-def _cells(counts: Counter[str]) -> list[str]:
-    return [f"{counts[status]:,}" if counts[status] else "" for status in STATUSES]
+def as_text(table: Table) -> str:
+    """A table for a log, without colours."""
+    console = Console(width=WIDTH, color_system=None, file=StringIO())
+    with console.capture() as captured:
+        console.print(table)
+    return captured.get().strip("\n")
+
+
+def _cells(counts: Counter[str], shown: Sequence[str]) -> list[str]:
+    return [f"{counts[status]:,}" if counts[status] else "" for status in shown]

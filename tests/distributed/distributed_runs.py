@@ -1,4 +1,4 @@
-"""Real runs: `accelerate launch` with gloo and ZeRO on CPU, as a user starts them."""
+"""Real runs with gloo and ZeRO on CPU, by `accelerate launch` as a user starts them or forked."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from launch.accelerate import Command, local_command, search_path
+from run_server import Started
+
+from launch.accelerate import local_command, search_path
 from pretrain.metrics import read_log
 from pretrain.zero import DeepSpeedConfig
 
@@ -29,32 +31,42 @@ PATIENCE = 240.0
 
 @dataclass
 class Run:
-    """A run folder and how it is started."""
+    """A run folder and how it is started: forked, or much slower by `accelerate launch`."""
 
     folder: Path
     shards: Path
     stage: int = 2
     processes: int = 2
     overrides: tuple[str, ...] = ()
+    by_launcher: bool = False
     output: str = field(default="", init=False)
 
-    def command(self) -> Command:
-        overrides = [
+    @property
+    def arguments(self) -> list[str]:
+        """The settings, as key=value."""
+        return [
             f"data.path={self.shards}",
             f"run.dir={self.folder.parent}",
             f"run.name={self.folder.name}",
             *TINY,
             *self.overrides,
         ]
-        zero = DeepSpeedConfig(stage=self.stage, offload="none")
-        return local_command(CONFIG, overrides, processes=self.processes, device="cpu", zero=zero)
 
-    def start(self) -> subprocess.Popen[str]:
-        command = self.command()
-        environment = {**os.environ, **command.environment, "PATH": search_path()}
+    def start(self) -> subprocess.Popen[str] | Started:
+        if not self.by_launcher:
+            zero = {
+                "ACCELERATE_DEEPSPEED_ZERO_STAGE": str(self.stage),
+                "ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE": "none",
+            }
+            said = self.folder.with_name(f"{self.folder.name}.output")
+            return Started([str(CONFIG), *self.arguments], self.processes, zero, said)
+        settled = DeepSpeedConfig(stage=self.stage, offload="none")
+        command = local_command(
+            CONFIG, self.arguments, processes=self.processes, device="cpu", zero=settled
+        )
         return subprocess.Popen(
             command.arguments,
-            env=environment,
+            env={**os.environ, **command.environment, "PATH": search_path()},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -65,6 +77,7 @@ class Run:
         """Run to the end; the exit code."""
         process = self.start()
         self.output, _ = process.communicate(timeout=PATIENCE)
+        assert process.returncode is not None
         return process.returncode
 
     def kill_after(self, steps: int) -> None:

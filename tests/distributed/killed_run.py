@@ -9,7 +9,6 @@ next start will find.
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import random
@@ -19,17 +18,13 @@ import sys
 import time
 from pathlib import Path
 
-import torch
+from run_server import alive, fork_ranks, import_everything
 
-import pretrain.loop  # noqa: F401
-from launch.accelerate import cpu_environment, free_port
-from pretrain.__main__ import main as train
 from pretrain.checkpoint.manifest import DamageError, Manifest
 from pretrain.checkpoint.restore import check_files
 from pretrain.checkpoint.store import LocalStore, newest
 from pretrain.config import load
 from pretrain.metrics import read_log
-from shards.processes import die_with_parent
 
 RANKS = 2
 RANDOM = "random"
@@ -45,39 +40,17 @@ PHASES = {
     "clear": ("os.rmdir", re.compile(r".*/epoch_\d+_step_\d+")),
 }
 SAVE = 3  # of a process, in which it kills itself: there are older ones to prune
-# What a run imports on its way, in the order in which it works.
-IMPORTED = (
-    "torch._dynamo",
-    "torch._inductor.compile_fx",
-    "torch.utils.tensorboard",
-    "deepspeed.runtime.zero.muon.original_muon",
-    "transformers",
-    "accelerate",
-)
 PATIENCE = 120.0
 
 
 def start(arguments: list[str], output: Path, moment: str = RANDOM) -> list[int]:
-    port = str(free_port())
-    return [_forked(arguments, output, rank, port, moment) for rank in range(RANKS)]
+    rank, _, phase = moment.partition(":")
 
+    def first(own: int) -> None:
+        if phase and own == int(rank):
+            kill_before(phase)
 
-def _forked(arguments: list[str], output: Path, rank: int, port: str, moment: str) -> int:
-    pid = os.fork()
-    if pid:
-        return pid
-    die_with_parent()
-    if moment != RANDOM and int(moment.partition(":")[0]) == rank:
-        kill_before(moment.partition(":")[2])
-    os.environ.update(cpu_environment(RANKS))
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1")
-    os.environ.update(WORLD_SIZE=str(RANKS), LOCAL_WORLD_SIZE=str(RANKS), MASTER_PORT=port)
-    os.environ.update(ACCELERATE_USE_DEEPSPEED="true")
-    torch.set_num_threads(1)
-    stream = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(stream, 1)
-    os.dup2(stream, 2)
-    os._exit(train(arguments))
+    return fork_ranks(arguments, RANKS, output, first)
 
 
 def kill_before(phase: str) -> None:
@@ -93,11 +66,6 @@ def kill_before(phase: str) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(look)
-
-
-def alive(pids: list[int]) -> list[int]:
-    """Those that have not ended; of the others no trace is left."""
-    return [pid for pid in pids if os.waitpid(pid, os.WNOHANG)[0] == 0]
 
 
 def until_ended(pids: list[int], count: int) -> list[int]:
@@ -144,8 +112,7 @@ def found_step(store: LocalStore) -> int:
 
 
 def main() -> None:
-    for name in IMPORTED:
-        importlib.import_module(name)
+    import_everything()
     moments, chance = sys.argv[1].split(","), random.Random(int(sys.argv[2]))
     arguments = sys.argv[3:]
     config = load(Path(arguments[0]), arguments[1:])

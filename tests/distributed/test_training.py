@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from distributed_runs import CONFIG, Run
+from run_server import Started
 from store_servers import s3_bucket
 
 STEPS = 12
@@ -28,7 +29,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def two_processes(token_shards: Path, runs: Path) -> Run:
-    run = Run(runs / "two", token_shards, overrides=("precision=fp32", "train.steps=20"))
+    settings = ("precision=fp32", "train.steps=20")
+    run = Run(runs / "two", token_shards, overrides=settings, by_launcher=True)
     assert run.finish() == 0, run.output
     return run
 
@@ -110,13 +112,12 @@ def test_a_stop_file_saves_after_the_current_step_and_the_same_command_goes_on(
 
 def segue_launch(run: Run) -> subprocess.Popen[str]:
     """`segue launch` on a terminal's terms: in a process group of its own."""
-    overrides = run.command().arguments[run.command().arguments.index("pretrain") + 2 :]
     return subprocess.Popen(
         [
             Path(sys.executable).with_name("segue"),
             "launch",
             str(CONFIG),
-            *overrides,
+            *run.arguments,
             "--nproc",
             "2",
         ],
@@ -127,7 +128,7 @@ def segue_launch(run: Run) -> subprocess.Popen[str]:
     )
 
 
-def wait_for_steps(run: Run, steps: int, process: subprocess.Popen[str]) -> None:
+def wait_for_steps(run: Run, steps: int, process: subprocess.Popen[str] | Started) -> None:
     while len(run.log()) < steps:
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.01)

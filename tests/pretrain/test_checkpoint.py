@@ -114,10 +114,11 @@ def save(
     config: CheckpointConfig = KEEP_ALL,
     damaged: Sequence[str] = (),
     values: dict[str, dict[str, torch.Tensor]] | None = None,
+    recorded: dict[str, Any] | None = None,
     **more: Any,
 ) -> Path:
     """Save one checkpoint from ranks that are threads; the folder it is or would be."""
-    state = state_at(step, **more)
+    state = state_at(step, config=recorded or {}, **more)
 
     def one(ranks: ThreadRanks) -> None:
         mine = list(cut(values or full(seed), ranks.rank, world_size))

@@ -1,17 +1,12 @@
-"""``segue checkpoint``: ls, show, verify, diff and export."""
+"""``segue checkpoint``: ls, show, verify and diff."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file
 from test_checkpoint import (
-    SHAPES,
     damage_flip,
     damage_unmark,
     full,
@@ -79,50 +74,3 @@ def test_diff_compares_components(run: Path) -> None:
         (line,) = [line for line in own.splitlines() if line.split()[:1] == [component]]
         assert float(line.split()[-1]) == pytest.approx(relative, rel=1e-3)
     assert "a.weight" in told and "b.weight" in told
-
-
-@pytest.mark.parametrize(
-    ("dtype", "kind"), [("fp32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)]
-)
-def test_export_merges_the_weights_into_one_file(
-    dtype: str, kind: torch.dtype, run: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "out" / "model.safetensors"
-    assert "3 tensors of step 4" in command("export", run, out, "--dtype", dtype)
-    merged = load_file(out)
-    assert {name: tuple(values.shape) for name, values in merged.items()} == SHAPES
-    for name, values in merged.items():
-        assert torch.equal(values.flatten(), full(4)[name]["master"].to(kind))
-    with safe_open(out, framework="pt") as file:
-        assert file.metadata()["step"] == "4"
-    with pytest.raises(UserError, match="holds no averages"):
-        command("export", run, out, "--ema")
-
-
-PEAK = """
-import resource, sys
-from pathlib import Path
-from pretrain.checkpoint.export import export
-from pretrain.checkpoint.store import LocalStore, read_manifest
-root, name, out = sys.argv[1:]
-store = LocalStore(Path(root))
-manifest = read_manifest(store, name)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-export(store, name, manifest, Path(out), dtype="fp32", ema=False)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
-"""
-
-
-def test_export_holds_one_parameter_in_memory(tmp_path: Path) -> None:
-    large = {f"layer{number}.weight": (1 << 20,) for number in range(48)}  # 4 MiB each
-    values = {name: {"master": torch.randn(shape)} for name, shape in large.items()}
-    folder = save(tmp_path / "run", 1, 2, shapes=large, values=values)
-    out = tmp_path / "model.safetensors"
-    done = subprocess.run(
-        [sys.executable, "-c", PEAK, str(folder.parent), folder.name, str(out)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert out.stat().st_size > 48 * 4 * 2**20
-    assert int(done.stdout) < 40 * 1024  # KiB

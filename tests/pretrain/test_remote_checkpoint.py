@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from store_servers import s3_bucket
 from test_checkpoint import KEYS, ThreadRanks, cut, full, state_at, together
 from test_checkpoint_command import command
+from test_weights_export import command as segue
 
 from pretrain.checkpoint.keep import CheckpointConfig
 from pretrain.checkpoint.location import store_at
@@ -20,6 +21,7 @@ from pretrain.checkpoint.remote import RemoteStore
 from pretrain.checkpoint.restore import newest_valid, restore
 from pretrain.checkpoint.saver import Saver
 from pretrain.checkpoint.store import read_manifest
+from pretrain.weights.read import read_weights
 from shards.errors import UserError
 from shards.stores.remote import open_location
 
@@ -159,8 +161,9 @@ def test_the_commands_take_urls_and_runs_that_save_behind_one(
         assert state_at(4).name in command("ls", place)
         assert store.place(state_at(4).name) in command("show", place)
     assert "all as it was saved" in command("verify", store.place(state_at(2).name))
-    assert "3 tensors of step 4" in command("export", run, tmp_path / "out.safetensors")
+    assert "3 tensors of step 4" in segue("export", run, tmp_path / "out.safetensors")
     merged = load_file(tmp_path / "out.safetensors")
+    assert {*merged} == {*read_weights(store.url).tensors} == {*read_weights(str(run)).tensors}
     for name, values in merged.items():
         assert torch.equal(values.flatten(), full(1)[name]["master"])
     with pytest.raises(UserError, match=r"is not a committed checkpoint \(COMMITTED is missing"):

@@ -166,7 +166,7 @@ def test_our_own_checkpoints(tmp_path: Path, given: str) -> None:
     assert facts(found) == ("segue", "step 4, epoch 0.4")
     expected = {name: full(4)[name]["master"].view(shape) for name, shape in SHAPES.items()}
     assert same(found, expected)
-    with pytest.raises(UserError, match=r"holds no averages; train with optimizer.ema_decay"):
+    with pytest.raises(UserError, match=r"holds no averages; train with optimizer\.ema_decay"):
         read_weights(str(tmp_path / given), ema=True)
 
 

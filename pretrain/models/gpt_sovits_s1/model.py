@@ -55,6 +55,7 @@ class S1(nn.Module):
             blocks=("h.layers.",),
             block_outputs=("self_attn.out_proj.*", "linear2.*"),
             last_row_last=("ar_audio_embedding.word_embeddings.weight", "ar_predict_layer.weight"),
+            packed=("*.self_attn.in_proj_*",),
         )
 
     def forward(self, batch: Batch, guide: Guide | None = None) -> dict[str, Tensor]:

@@ -1,0 +1,100 @@
+"""The weights with which a new run begins: a released checkpoint's, or another run's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from pretrain.checkpoint.location import opened
+from pretrain.checkpoint.manifest import EMA, MASTER
+from pretrain.checkpoint.restore import Restored, Resume, restore, verified
+from pretrain.config import Config
+from pretrain.distill import Teacher
+from pretrain.engine import Engine, Processes
+from pretrain.preflight import Ready
+from pretrain.scores import ALL, Score
+from pretrain.validation import HeldOut, validate
+from pretrain.weights.bring import Initial
+from pretrain.weights.found import KINDS
+from pretrain.weights.table import as_text, by_component
+
+CHECKED_STEPS = 4
+"""Steps' worth of clips on which imported weights are compared with fresh ones."""
+
+
+def whole_run(config: Config, processes: Processes) -> Resume | None:
+    """The checkpoint to go on from as if it were the run's own: ``init_level=all``."""
+    if config.init_from is None or config.init_level != "all":
+        return None
+    store, name, manifest = opened(config.init_from)
+    return verified(Resume(store, name, manifest), processes)
+
+
+def fill(engine: Engine, initial: Initial, level: str) -> Restored:
+    """Give the engine the weights and, at a level that asks for it, the optimizer's moments."""
+    saved = opened(initial.weights.place) if level == "weights+optimizer" else None
+    same = {row.name for row in initial.fit.rows if row.status == "loaded"} if saved else set()
+    moved = []
+    for fragment in engine.held():
+        values = initial.fit.tensors[fragment.name].view(-1)
+        own = values[fragment.start : fragment.start + fragment.size]
+        for key, state in fragment.states.items():
+            state.copy_(own) if key in (MASTER, EMA) else state.zero_()
+        if fragment.name in same:
+            moved.append(fragment)
+    told = restore(*saved, moved) if saved else Restored()
+    engine.restored(saved[2].state.updates if saved else 0)
+    return told
+
+
+def check(
+    config: Config, ready: Ready, engine: Engine, initial: Initial, say: Callable[[str], None]
+) -> Restored:
+    """Show what fits and `fill`; end the run with a UserError if its loss is no lower for it."""
+    what = ", ".join(filter(None, [KINDS[initial.weights.kind], initial.weights.about]))
+    say(f"init_from: {initial.weights.place} ({what})\n{as_text(by_component(initial.fit))}")
+    if not config.init_check:
+        return fill(engine, initial, config.init_level)
+    place, held = initial.weights.place, checked_clips(config, ready)
+    before = _score(config, engine, held)
+    told = fill(engine, initial, config.init_level)
+    after = _score(config, engine, held)
+    ours, theirs = after.terms["loss"], before.terms["loss"]
+    if not ours < theirs:
+        engine.processes.fail(
+            f"init_from: {place} has a loss of {ours:.4f} on {after.clips} clips and fresh weights "
+            f"have {theirs:.4f}: see that it is of this model and that the shards hold its tokens "
+            "and phonemes, or write init_check=false"
+        )
+    say(f"init_from: loss {ours:.4f} on {after.clips} clips, with fresh weights {theirs:.4f}")
+    return told
+
+
+def checked_clips(config: Config, ready: Ready) -> HeldOut:
+    """Some of the clips set apart, or of the first step where none are."""
+    for held in ready.held_out:
+        return replace(held, steps=min(held.steps, CHECKED_STEPS))
+    data = config.data.model_copy(update={"workers": 0, "on_error": "skip"})
+    return HeldOut("train", ready.plan, data, 1)
+
+
+def _score(config: Config, engine: Engine, held: HeldOut) -> Score:
+    with engine.evaluating():
+        found = validate(engine.forward, (held,), config.model, engine.processes)
+    return found[held.name][ALL]
+
+
+def teacher_of(
+    config: Config, initial: Initial | None, device: torch.device, dtype: torch.dtype
+) -> Teacher | None:
+    """The imported model to stay near to, where ``distill`` asks for that."""
+    if initial is None or not config.distill.weight:
+        return None
+    with torch.device("meta"):
+        module = config.model.build()
+    weights: Mapping[str, Tensor] = initial.fit.tensors
+    module.load_state_dict(dict(weights), assign=True)
+    return Teacher.of(module, config.distill, device, dtype)

@@ -1,0 +1,49 @@
+"""The weights that ``init_from`` names, fitted to the model of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from pretrain.weights.fit import Fit, fit
+from pretrain.weights.found import SEGUE, Weights
+from pretrain.weights.read import read_weights
+from shards.errors import UserError
+
+if TYPE_CHECKING:
+    from pretrain.config import Config
+
+
+@dataclass(frozen=True)
+class Initial:
+    """Imported ``weights`` and how they ``fit`` the model."""
+
+    weights: Weights
+    fit: Fit
+
+
+def bring(config: Config, model: nn.Module) -> Initial | None:
+    """What ``init_from`` names, fitted to a freshly initialised ``model``; None without it.
+
+    UserError as `read_weights` and `fit`, and where ``init_level`` asks for more than there is.
+    """
+    if config.init_from is None:
+        return None
+    try:
+        weights = read_weights(config.init_from)
+    except UserError as error:
+        raise UserError(f"init_from: {error}") from error
+    if config.init_level != "weights" and weights.kind != SEGUE:
+        raise UserError(
+            f"init_level={config.init_level}: {weights.place} holds weights that this optimizer "
+            "can take, but no state of it; write init_level=weights"
+        )
+    fresh = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    components, growth = model.components(), model.growth()  # type: ignore[operator]
+    rules = (config.allow, config.rename, config.seed)
+    try:
+        return Initial(weights, fit(weights.tensors, fresh, components, growth, *rules))
+    except UserError as error:
+        raise UserError(f"init_from: {weights.place}: {error}") from error

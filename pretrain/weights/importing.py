@@ -1,0 +1,99 @@
+"""Weights against a model of given sizes, without a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+from pydantic import Field
+
+from pretrain.models import ModelConfig
+from pretrain.models.gpt_sovits_s1.model import S1
+from pretrain.models.gpt_sovits_s1.upstream import sizes
+from pretrain.weights import safetensors_write
+from pretrain.weights.families import refuse_absent
+from pretrain.weights.fit import Fit, compare, fit
+from pretrain.weights.found import SEGUE, Weights
+from pretrain.weights.rules import AllowConfig
+from pretrain.weights.safetensors_files import CONFIG
+from pretrain.weights.upstream_configs import read_config
+from shards import settings
+from shards.section import Section
+
+
+class ImportConfig(Section):
+    """The sections of a run's config that say what weights become."""
+
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    allow: AllowConfig = AllowConfig()
+    rename: dict[str, str] = Field(default={}, description="regular expression: replacement")
+    seed: int = Field(default=0, ge=0)
+
+
+def import_config(
+    weights: Weights, to: str, file: Path | None, overrides: Sequence[str]
+) -> ImportConfig:
+    """Sizes as the weights' own config has them, then as ``file`` says, then the overrides.
+
+    ``file`` is a run's config, of which the rules are taken too, or upstream's. UserError for
+    weights and configs of models that are not there.
+    """
+    refuse_absent(weights.kind, weights.place)
+    told = _sections(file) if file is not None else {}
+    named = OmegaConf.merge({"model": sizes(weights.config)}, told, {"model": {"name": to}})
+    return settings.parsed(ImportConfig, named, str(file or weights.place), overrides)
+
+
+def _sections(file: Path) -> dict[str, Any]:
+    kind, values = read_config(file)
+    refuse_absent(kind, str(file))
+    if kind != SEGUE:
+        return {"model": sizes(values)}
+    return {key: values[key] for key in ImportConfig.model_fields if key in values}
+
+
+def compared(weights: Weights, config: ImportConfig) -> Fit:
+    """The weights against a freshly initialised model; UserError for rules that match nothing."""
+    torch.manual_seed(config.seed)
+    model = config.model.build()
+    fresh = {name: tensor.detach() for name, tensor in model.state_dict().items()}
+    return compare(
+        weights.tensors,
+        fresh,
+        model.components(),
+        model.growth(),
+        config.allow,
+        config.rename,
+        config.seed,
+    )
+
+
+def recorded_model(weights: Weights) -> ModelConfig:
+    """The model of the weights, as they say themselves; UserError where they do not."""
+    if weights.kind == SEGUE:
+        return settings.parsed(
+            ImportConfig, {"model": weights.config["model"]}, weights.place, []
+        ).model
+    return import_config(weights, ModelConfig().name, None, []).model
+
+
+def filled(family: ModelConfig, weights: Weights) -> S1:
+    """A model with these weights; UserError as `fit`."""
+    model = family.build()
+    fresh = {name: tensor.detach() for name, tensor in model.state_dict().items()}
+    components, growth = model.components(), model.growth()
+    fitted = fit(weights.tensors, fresh, components, growth, AllowConfig(), {}, 0)
+    model.load_state_dict(fitted.tensors)
+    return model
+
+
+def write(fitted: Fit, config: ImportConfig, out: Path) -> None:
+    """Write the model's weights, float32, with its sizes, as one safetensors file."""
+    described = {"model": config.model.model_dump(mode="json")}
+    shapes = {name: tuple(tensor.shape) for name, tensor in fitted.tensors.items()}
+    about = {CONFIG: json.dumps(described)}
+    safetensors_write.write(out, shapes, fitted.tensors.__getitem__, torch.float32, about)

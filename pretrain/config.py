@@ -12,6 +12,7 @@ from pydantic import Field
 from pretrain.checkpoint.keep import CheckpointConfig
 from pretrain.checkpoint.location import run_store
 from pretrain.checkpoint.store import Store
+from pretrain.components import ComponentConfig
 from pretrain.distill import DistillConfig
 from pretrain.groups import OptimizerConfig
 from pretrain.models import ModelConfig
@@ -73,6 +74,7 @@ class Config(Section):
     train: TrainConfig
     checkpoint: CheckpointConfig = CheckpointConfig()
     model: ModelConfig = Field(default_factory=ModelConfig)
+    components: dict[str, ComponentConfig] = Field(default_factory=dict)
     init_from: str | None = Field(
         default=None,
         description="weights that a new run begins with: a released checkpoint or our own, a file, "

@@ -6,6 +6,8 @@ fragments by parameter name, so that nothing else depends on how ZeRO lays it ou
 
 from __future__ import annotations
 
+import gc
+import inspect
 import os
 import socket
 import sys
@@ -102,6 +104,12 @@ class Processes:
         dist.all_gather_object(values, value)
         return values
 
+    def broadcast(self, values: Tensor, source: int) -> Tensor:
+        """``values`` of rank ``source``, on every rank's device; all give the same shape."""
+        shared = values.to(self.device)
+        dist.broadcast(shared, source)
+        return shared
+
     def sum(self, values: Sequence[float | Tensor]) -> list[float]:
         """Sums over all ranks, in float64."""
         total = torch.stack(
@@ -164,40 +172,70 @@ class Engine:
         precision: Precision,
         accumulation: int,
     ) -> None:
-        from accelerate import Accelerator, DeepSpeedPlugin
-
         self.stage, self.processes = zero.stage, processes
+        self._optimizer, self._plain, self._decay = optimizer, zero.stage == 0, optimizer.ema_decay
+        self._config, self._precision, self._accumulation = zero, precision, accumulation
+        self.wrap(model, groups)
+
+    def wrap(self, model: nn.Module, groups: Sequence[Group]) -> None:
+        """Train ``groups`` of ``model`` from its weights; one wrapped before is released first."""
         self.groups = tuple(groups)
         self._shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
-        self._frozen = dict(_freeze_others(model, groups, processes))
-        # The launcher's file was settled into ``zero``; Accelerate refuses to hear of it twice.
-        os.environ.pop("ACCELERATE_CONFIG_DS_FIELDS", None)
-        plain = zero.stage == 0
-        settings = deepspeed_settings(
-            zero,
-            precision=precision,
-            accumulation=accumulation,
-            clip=0.0 if plain else optimizer.clip,
-        )
-        accelerator = Accelerator(
-            deepspeed_plugin=DeepSpeedPlugin(hf_ds_config=settings),
-            gradient_accumulation_steps=accumulation,
-            mixed_precision="bf16" if precision == "bf16" else "no",
-        )
+        self._frozen = dict(_freeze_others(model, groups, self.processes))
+        accelerator = self._accelerator()
         with (
             warnings.catch_warnings(),
             redirect_stdout(StringIO()),
         ):  # DeepSpeed prints its progress
             warnings.simplefilter("ignore")
-            adam = _adamw(model, groups, optimizer, plain=plain)
+            adam = _adamw(model, groups, self._optimizer, plain=self._plain)
             self._engine, _ = accelerator.prepare(model, adam)
         self._zero: Any = self._engine.optimizer
-        self._adam: Any = self._zero if plain else self._zero.optimizer
-        self._plain = plain
+        self._adam: Any = self._zero if self._plain else self._zero.optimizer
         self._numbers = {id(flat): number for number, flat in enumerate(self._flats)}
         self._allocate_moments()
-        self._decay = optimizer.ema_decay
         self._averages = [flat.detach().clone() for flat in self._flats] if self._decay else []
+        self.train_mode()
+
+    def _accelerator(self) -> Any:
+        from accelerate import Accelerator, DeepSpeedPlugin
+        from accelerate.state import AcceleratorState
+
+        AcceleratorState._reset_state()  # it would keep the settings of the engine before
+        # The launcher's file was settled into the config; Accelerate refuses to hear of it twice.
+        os.environ.pop("ACCELERATE_CONFIG_DS_FIELDS", None)
+        settings = deepspeed_settings(
+            self._config,
+            precision=self._precision,
+            accumulation=self._accumulation,
+            clip=0.0 if self._plain else self._optimizer.clip,
+        )
+        return Accelerator(
+            deepspeed_plugin=DeepSpeedPlugin(hf_ds_config=settings),
+            gradient_accumulation_steps=self._accumulation,
+            mixed_precision="bf16" if self._precision == "bf16" else "no",
+        )
+
+    def train_mode(self) -> None:
+        """Draw dropout and gather statistics, but not where all parameters are frozen."""
+        self.module.train()
+        for part in self.module.modules():
+            if _is_frozen(part):
+                part.eval()
+
+    def eval_mode(self) -> None:
+        """Neither dropout nor statistics anywhere, until `train_mode`."""
+        self.module.eval()
+
+    def release(self) -> None:
+        """Give back the memory of weights, gradients and moments; only `wrap` can follow."""
+        self._engine.destroy()
+        _forget_zero3()
+        del self._engine, self._zero, self._adam, self._averages, self._frozen
+        gc.collect()
+        gc.collect()  # hooks in bf16 keep the weights through the first
+        if self.processes.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     @property
     def deepspeed(self) -> Any:
@@ -221,12 +259,12 @@ class Engine:
     @contextmanager
     def evaluating(self) -> Iterator[None]:
         """Without dropout and gradients."""
-        self._engine.eval()
+        self.eval_mode()
         try:
             with torch.no_grad():
                 yield
         finally:
-            self._engine.train()
+            self.train_mode()
 
     def backward(self, loss: Tensor, share: float, *, last: bool) -> None:
         """Accumulate gradients of ``loss * share``, summed over ranks and micro-batches.
@@ -250,6 +288,17 @@ class Engine:
         for average, flat in zip(self._averages, self._flats, strict=bool(self._decay)):
             average.lerp_(flat.data, 1 - self._decay)
         return True
+
+    def rates(self, rate: float) -> dict[str, float]:
+        """The learning rate of each group, by its name, in a step at ``rate``."""
+        return {group.name: rate * group.lr_scale for group in self.groups}
+
+    @property
+    def state_bytes(self) -> int:
+        """What this rank keeps to update the weights: float32 masters, moments and averages."""
+        moments = [self._state_of(flat)[key] for flat in self._flats for key in MOMENTS]
+        kept: list[Tensor] = [*self._flats, *moments, *self._averages]
+        return sum(tensor.numel() * tensor.element_size() for tensor in kept)
 
     @property
     def gradient_norm(self) -> float:
@@ -352,6 +401,23 @@ def _zero12_place(parameter: Any) -> tuple[int, int, int, int] | None:
         return None
     in_flat, in_parameter = mapping.hp_fragment_address, mapping.lp_fragment_address
     return mapping.param_group_index, in_flat.start, in_parameter.start, in_flat.numel
+
+
+def _forget_zero3() -> None:
+    """Empty what DeepSpeed 0.19.8 leaves in globals after an engine's end: it holds the model."""
+    from deepspeed.runtime.zero.parameter_offload import FWD_MODULE_STACK
+    from deepspeed.runtime.zero.partitioned_param_coordinator import (
+        PartitionedParameterCoordinator as Coordinator,
+    )
+
+    FWD_MODULE_STACK.clear()
+    releases = vars(Coordinator)["_PartitionedParameterCoordinator__params_to_release"]
+    inspect.getclosurevars(releases).nonlocals["func"].cache_clear()  # an lru_cache of methods
+
+
+def _is_frozen(part: nn.Module) -> bool:
+    parameters = list(part.parameters())
+    return bool(parameters) and not any(parameter.requires_grad for parameter in parameters)
 
 
 def _freeze_others(

@@ -36,18 +36,29 @@ class Group:
     weight_decay: float
 
 
+@dataclass(frozen=True)
+class Part:
+    """How parameters that train alike are set; ``weight_decay`` None: as the optimizer's."""
+
+    name: str = ""
+    lr_scale: float = 1.0
+    weight_decay: float | None = None
+
+
 def parameter_groups(
-    dimensions: Iterable[tuple[str, int]], optimizer: OptimizerConfig
+    dimensions: Iterable[tuple[str, int]], optimizer: OptimizerConfig, part: Part = Part()
 ) -> tuple[Group, ...]:
     """Groups of the parameters given as (name, number of dimensions); no empty group.
 
-    Matrices decay; norms, biases and scalars (at most one dimension) do not.
+    Matrices decay; norms, biases and scalars (at most one dimension) never do.
     """
     known = list(dimensions)
     decayed = tuple(name for name, ndim in known if ndim > 1)
     kept = tuple(name for name, ndim in known if ndim <= 1)
+    prefix = f"{part.name}/" if part.name else ""
+    decay = optimizer.weight_decay if part.weight_decay is None else part.weight_decay
     groups = (
-        Group("decay", decayed, 1.0, optimizer.weight_decay),
-        Group("no_decay", kept, 1.0, 0.0),
+        Group(f"{prefix}decay", decayed, part.lr_scale, decay),
+        Group(f"{prefix}no_decay", kept, part.lr_scale, 0.0),
     )
     return tuple(group for group in groups if group.parameters)

@@ -14,6 +14,7 @@ from pretrain.checkpoint.restore import newest_valid
 from pretrain.config import Config
 from pretrain.distill import Teacher
 from pretrain.engine import Engine, Processes
+from pretrain.handover import thaw
 from pretrain.initial import whole_run
 from pretrain.intake import StepData, take_step
 from pretrain.metrics import Metrics, Shown, StepRecord
@@ -26,7 +27,6 @@ from pretrain.start import (
     ended,
     set_course,
     start_engine,
-    try_costliest,
 )
 from pretrain.stop import StopRequest
 from pretrain.validation import Validator
@@ -39,16 +39,15 @@ def train(config: Config, ready: Ready, processes: Processes, stop: StopRequest,
     """Train to the target, or until asked to stop; resumes from the run's newest checkpoint."""
     name, folder = config.run.name, config.run.folder
     resume = newest_valid(config.checkpoints(), processes, say) or whole_run(config, processes)
-    course = set_course(config, ready.plan, resume, say)
+    course = set_course(config, ready, resume, say)
     plan, start, target = course.plan, course.start, course.target
     if resume and (why := ended(config, course, resume)):
         stop.answered()
         say(f"resumed run {name} from {resume.place}: already at step {start}, {why}")
         return
 
-    engine, teacher = start_engine(config, ready, processes, resume, say)
-    announce(config, course, resume, ready, say)
-    try_costliest(config, plan, engine, teacher)
+    engine, teacher = start_engine(config, ready, course, processes, resume, say)
+    announce(config, course, ready, engine, resume, say)
     figures = resume.manifest.state.figures if resume else {}
     validator = Validator(config, engine, ready.held_out, target, figures)
     saving = Saving(config, engine, course, resume, say)
@@ -69,6 +68,8 @@ def train(config: Config, ready: Ready, processes: Processes, stop: StopRequest,
         if config.init_from and not resume:
             validate(validator, metrics, start)
         for step_plan in plan.steps(start, target):
+            if step_plan.step in course.thaws:
+                thaw(config, course, step_plan.step, engine, saving, say)
             began = time.perf_counter()
             data = take_step(batches, ready.accumulation, plan, config.model, processes)
             if metrics and data.failures:
@@ -90,6 +91,7 @@ def train(config: Config, ready: Ready, processes: Processes, stop: StopRequest,
                     epoch=plan.progress(step),
                     loss=means.pop("loss"),
                     lr=rate,
+                    rates=engine.rates(rate),
                     tokens=data.tokens,
                     padding=data.padding,
                     seconds=time.perf_counter() - began,

@@ -50,6 +50,7 @@ class StepRecord:
     the model's other ``parts`` are means over the step's ``tokens`` targets; ``padding`` is the
     padded share of the batches' audio; ``seconds`` is the wall time, of which ``data_seconds``
     waited for data. ``balance`` is the heaviest rank's padded audio over the mean;
+    ``rates`` are those of the optimizer's groups, by name, of which ``lr`` is the base.
     ``failed_clips`` could not be read and were left out. ``withheld`` is the share of clips that
     the curriculum has yet to admit.
     """
@@ -58,6 +59,7 @@ class StepRecord:
     epoch: float
     loss: float
     lr: float
+    rates: Mapping[str, float]
     tokens: int
     padding: float
     seconds: float
@@ -129,10 +131,13 @@ class Metrics:
         """Append one step."""
         values = asdict(record) | {"tokens_per_second": round(record.tokens_per_second, 1)}
         values |= values.pop("parts")
+        rates = values.pop("rates")
         clean = {name: value if math.isfinite(value) else None for name, value in values.items()}
         if _append(self._log, json.dumps(clean) + "\n"):
             scalars = {tag: values[name] for tag, name in TAGS.items()}
             scalars |= {f"train/{name}": value for name, value in record.parts.items()}
+            if len(rates) > 1:
+                scalars |= {f"optimizer/lr/{name}": value for name, value in rates.items()}
             self._draw(record.step, scalars)
         else:
             self._lost += 1

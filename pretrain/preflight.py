@@ -9,7 +9,9 @@ import torch
 
 from pretrain.checkpoint.manifest import Manifest, State, refuse_other_shapes
 from pretrain.checkpoint.store import newest
+from pretrain.components import training
 from pretrain.config import Config
+from pretrain.models.outline import Outline, outline
 from pretrain.validation import OWN, HeldOut, held_out
 from pretrain.weights.bring import bring
 from pretrain.zero import DeepSpeedConfig, refuse_precision, settle
@@ -20,9 +22,12 @@ from shards.plan import BatchConfig, Origin, Plan, changed_settings
 
 @dataclass(frozen=True)
 class Ready:
-    """A run that can start: its plan from step 0, what it validates on, and how ZeRO is set."""
+    """A run that can start: its plan from step 0, its model's outline, what it validates on, and
+    how ZeRO is set.
+    """
 
     plan: Plan
+    outline: Outline
     held_out: tuple[HeldOut, ...]
     zero: DeepSpeedConfig
     device: str
@@ -42,8 +47,10 @@ def check(config: Config, *, world_size: int, device: str, environ: Mapping[str,
         refuse_damaged_shards(plan.corpus)
     config.model.check(plan.census)
     config.train.target(plan)
+    model = outline(config.model)
+    training(model, config.components, config.optimizer, plan.step_at)
     _refuse_uneven_ranks(config.batch, world_size)
-    is_new = not _goes_on(config, plan)
+    is_new = not _goes_on(config, plan, model)
     if config.distill.weight and config.init_from is None:
         raise UserError(
             "distill.weight needs a model to follow; name its weights with init_from=PATH"
@@ -52,6 +59,7 @@ def check(config: Config, *, world_size: int, device: str, environ: Mapping[str,
         bring(config, config.model.build())
     return Ready(
         plan=plan,
+        outline=model,
         held_out=_held_out(config),
         zero=zero,
         device=device,
@@ -120,18 +128,12 @@ def continued(plan: Plan, saved: State, place: str, data: DataConfig) -> tuple[P
     return plan.begun_at(Origin(saved.step, int(saved.epoch))), changes
 
 
-def _goes_on(config: Config, plan: Plan) -> bool:
+def _goes_on(config: Config, plan: Plan, model: Outline) -> bool:
     """Whether the run has a checkpoint; UserError where that is of another plan or model."""
     store = config.checkpoints()
     for name, saved in newest(store):
         if isinstance(saved, Manifest):  # the run itself says loudly which ones it skips
             continued(plan, saved.state, store.place(name), config.data)
-            refuse_other_shapes(store.place(name), saved, _shapes(config))
+            refuse_other_shapes(store.place(name), saved, model.shapes)
             return True
     return False
-
-
-def _shapes(config: Config) -> dict[str, tuple[int, ...]]:
-    with torch.device("meta"):
-        model = config.model.build()
-    return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}

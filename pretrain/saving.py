@@ -40,6 +40,14 @@ class Saving:
         if kind is not None:
             self.saver.close(LAST_SECONDS)
 
+    def release(self) -> None:
+        """Wait for the save under way and give back its memory, until `go_on`."""
+        self.saver.release()
+
+    def go_on(self) -> None:
+        """Take memory for what the engine holds now."""
+        self.saver.hold(list(self._engine.owned()))
+
     def after(self, step: int, figures: Mapping[str, float]) -> None:
         """Begin a save if one is due after ``step`` steps; it keeps ``figures``."""
         epoch, before = self._course.plan.progress(step), self._course.plan.progress(step - 1)

@@ -6,14 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from pretrain.advice import advice
 from pretrain.checkpoint.restore import Restored, Resume, restore
+from pretrain.component_table import describe
+from pretrain.components import Training, training
 from pretrain.config import Config, write_resolved
 from pretrain.continuation import reasons, resume_points
 from pretrain.distill import Teacher
 from pretrain.engine import Engine, Processes
-from pretrain.groups import parameter_groups
 from pretrain.initial import check, teacher_of
 from pretrain.preflight import Ready, continued
 from pretrain.validation import Best, spent
@@ -29,20 +31,29 @@ DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 @dataclass(frozen=True)
 class Course:
-    """Where a run goes: its data, its first step, the step to stop after, its rate's climbs."""
+    """Where a run goes: its data, what trains, its first step, the step to stop after, and the
+    climbs of its rate.
+    """
 
     plan: Plan
+    training: Training
     start: int
     target: int
     resume_points: tuple[int, ...] = ()
 
+    @property
+    def thaws(self) -> tuple[int, ...]:
+        """The steps to come from which on more trains."""
+        return self.training.changes(self.start, self.target)
 
-def set_course(config: Config, plan: Plan, resume: Resume | None, say: Say) -> Course:
+
+def set_course(config: Config, ready: Ready, resume: Resume | None, say: Say) -> Course:
     """The course of a new run, or of one that goes on from the checkpoint ``resume``."""
     if resume is None:
-        return Course(plan, 0, config.train.target(plan))
+        plan = ready.plan
+        return Course(plan, _training(config, ready, plan), 0, config.train.target(plan))
     saved = resume.manifest.state
-    plan, changes = continued(plan, saved, resume.place, config.data)
+    plan, changes = continued(ready.plan, saved, resume.place, config.data)
     if changes:
         say(
             f"the data order changed after step {saved.step} ({'; '.join(changes)}): epoch "
@@ -57,7 +68,11 @@ def set_course(config: Config, plan: Plan, resume: Resume | None, say: Say) -> C
             f"the learning rate climbs back in {config.schedule.resume_warmup} steps from step "
             f"{saved.step}: {'; '.join(why) or 'schedule.resume_warmup_on=restart'}"
         )
-    return Course(plan, saved.step, target, points)
+    return Course(plan, _training(config, ready, plan), saved.step, target, points)
+
+
+def _training(config: Config, ready: Ready, plan: Plan) -> Training:
+    return training(ready.outline, config.components, config.optimizer, plan.step_at)
 
 
 def ended(config: Config, course: Course, resume: Resume) -> str:
@@ -74,26 +89,22 @@ def ended(config: Config, course: Course, resume: Resume) -> str:
 
 
 def start_engine(
-    config: Config, ready: Ready, processes: Processes, resume: Resume | None, say: Say
+    config: Config,
+    ready: Ready,
+    course: Course,
+    processes: Processes,
+    resume: Resume | None,
+    say: Say,
 ) -> tuple[Engine, Teacher | None]:
     """An engine with fresh or imported weights, or filled from the checkpoint ``resume``.
 
     Beside it the imported model, where the run is to stay near to it.
     """
-    torch.manual_seed(config.seed)
-    model = config.model.build()
-    follows = config.distill.is_on(resume.manifest.state.step if resume else 0)
-    initial = bring(config, model) if resume is None or follows else None
-    named = [(name, parameter.ndim) for name, parameter in model.named_parameters()]
-    engine = Engine(
-        model,
-        parameter_groups(named, config.optimizer),
-        processes,
-        optimizer=config.optimizer,
-        zero=ready.zero,
-        precision=config.precision,
-        accumulation=ready.accumulation,
-    )
+    follows = config.distill.is_on(course.start)
+    imports = config.init_from and (resume is None or follows)
+    initial = bring(config, fresh_model(config)) if imports else None
+    teacher = teacher_of(config, initial, processes.device, DTYPES[config.precision])
+    engine = tried_engine(config, ready, course, processes, teacher)
     if resume:
         told = restore(resume.store, resume.name, resume.manifest, engine.held())
         engine.restored(resume.manifest.state.updates)
@@ -102,20 +113,60 @@ def start_engine(
         say_what_is_new(check(config, ready, engine, initial, say), processes, say)
     if processes.rank == 0:
         write_resolved(config, config.run.folder / "config.yaml")
-    return engine, teacher_of(config, initial, processes.device, DTYPES[config.precision])
+    return engine, teacher
 
 
-def announce(config: Config, course: Course, resume: Resume | None, ready: Ready, say: Say) -> None:
-    """The line with which a run begins; advice where it is a new one."""
+def fresh_model(config: Config) -> nn.Module:
+    """The model as every run with this seed begins."""
+    torch.manual_seed(config.seed)
+    return config.model.build()
+
+
+def tried_engine(
+    config: Config, ready: Ready, course: Course, processes: Processes, teacher: Teacher | None
+) -> Engine:
+    """A fresh engine for the course's first step.
+
+    The largest micro-batches have been run with all that will ever train on the course: that takes
+    the most memory.
+    """
+    first, last = (course.training.groups(step) for step in (course.start, course.target - 1))
+    engine = Engine(
+        fresh_model(config),
+        last,
+        processes,
+        optimizer=config.optimizer,
+        zero=ready.zero,
+        precision=config.precision,
+        accumulation=ready.accumulation,
+    )
+    try_costliest(config, course.plan, engine, teacher)
+    if first != last:
+        engine.release()
+        engine.wrap(fresh_model(config), first)
+    return engine
+
+
+def announce(
+    config: Config, course: Course, ready: Ready, engine: Engine, resume: Resume | None, say: Say
+) -> None:
+    """The lines with which a run begins; advice where it is a new one."""
     name = config.run.name
     if resume:
         say(f"resumed run {name} from {resume.place}: step {course.start} of {course.target} steps")
         if config.init_from and resume.place.startswith(config.checkpoints().place("")):
             say("init_from is ignored: the run has a checkpoint of its own")
-        return
-    say(f"new run {name} in {config.run.folder}: {course.target} steps")
-    for word in advice(config.train, course.plan, validates=bool(ready.held_out)):
-        say(word)
+    else:
+        say(f"new run {name} in {config.run.folder}: {course.target} steps")
+        for word in advice(config.train, course.plan, validates=bool(ready.held_out)):
+            say(word)
+    say_what_trains(course, course.start, engine, say)
+
+
+def say_what_trains(course: Course, step: int, engine: Engine, say: Say) -> None:
+    """Print what trains from ``step`` on, and what that takes."""
+    say(describe(course.training, step))
+    say(f"optimizer state on each process: {engine.state_bytes / 1e6:,.1f} MB")
 
 
 def try_costliest(config: Config, plan: Plan, engine: Engine, teacher: Teacher | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
@@ -91,7 +91,8 @@ def _explain(
     model: type[BaseModel], error: ErrorDetails, file: str, overrides: Sequence[str]
 ) -> str:
     key = ".".join(str(part) for part in error["loc"])
-    said = any(override.startswith((f"{key}=", f"{key}.")) for override in overrides)
+    plain = [override.replace("[", ".").replace("]", "") for override in overrides]
+    said = any(override.startswith((f"{key}=", f"{key}.")) for override in plain)
     where = "command line" if said else file
     if error["type"] == "extra_forbidden":
         return f"{where}: unknown key {key}; {_nearest(model, error['loc'])}"
@@ -121,13 +122,16 @@ def _nearest(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
 
 
 def _keys(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:
+    is_named = False
     for part in location:
-        if isinstance(part, int):  # an item of a list of sections
+        if isinstance(part, int) or is_named:  # an item of a list or a dict of sections
+            is_named = False
             continue
-        inner = _section(model.model_fields[part].annotation)
+        annotation = model.model_fields[part].annotation
+        inner = _section(annotation)
         if inner is None:
             return []
-        model = inner
+        model, is_named = inner, get_origin(annotation) is dict
     return list(model.model_fields)
 
 
@@ -136,11 +140,12 @@ def _all_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
         yield prefix + name
         inner = _section(field.annotation)
         if inner is not None:
-            yield from _all_keys(inner, f"{prefix}{name}.")
+            one = ".NAME" if get_origin(field.annotation) is dict else ""
+            yield from _all_keys(inner, f"{prefix}{name}{one}.")
 
 
 def _section(annotation: Any) -> type[BaseModel] | None:
-    """The section that a field holds, be it alone, optional or in a list."""
+    """The section that a field holds, be it alone, optional, or in a list or dict."""
     for candidate in (annotation, *get_args(annotation)):
         if isinstance(candidate, type) and issubclass(candidate, BaseModel):
             return candidate

@@ -82,6 +82,15 @@ class Saver:
         copied = self._copy.begin(fragments, file)
         self._pending = self._thread.submit(self._written, self._number, state, copied, began)
 
+    def release(self) -> None:
+        """`settle`, and give back the host memory and the fragments' tensors, until `hold`."""
+        self.settle()
+        self._copy = HostCopy(())
+
+    def hold(self, fragments: Sequence[Fragment]) -> None:
+        """Take host memory for ``fragments``, which are saved from now on."""
+        self._copy = HostCopy(fragments)
+
     def wait_for_copy(self) -> None:
         """Wait until the fragments of the save under way may change. No other rank takes part."""
         self._copy.wait()

@@ -16,7 +16,6 @@ from typing import Any
 
 import engine_process
 import torch
-from accelerate.state import AcceleratorState
 from engine_process import Net
 from torch import Tensor
 
@@ -59,7 +58,6 @@ SAVED = (
 
 
 def build(setting: Setting, processes: Processes, seed: int) -> Engine:
-    AcceleratorState._reset_state()
     torch.manual_seed(seed)
     net = Net()
     trained = [(name, p.ndim) for name, p in net.named_parameters() if name not in setting.frozen]

@@ -67,6 +67,14 @@ def test_a_resolved_config_reads_back_the_same(yaml: Path, tmp_path: Path) -> No
         ("model.head=3", r"multiple of head=3"),
         ("steps", r"'steps' is not an override; write key\.sub=value"),
         ("train=5", r"command line: train=5"),
+        ("components.head.frezze=1", r"command line: .*did you mean components\.head\.freeze\?"),
+        ("components[h.*].frezze=1", r"command line: .*did you mean components\.h\.\*\.freeze\?"),
+        ("layer_decay=0.5", r"did you mean components\.NAME\.layer_decay\?"),
+        ("components.head.freeze=maybe", r"head\.freeze='maybe': write true, false, \{until_step"),
+        ("components.head.freeze.until_step=0", r"until_step=0: .*greater than or equal to 1"),
+        ("components.head.freeze={until_step: 2, always: true}", r"freeze: .* keep one"),
+        ("components.head.layer_decay=1.5", r"layer_decay=1\.5: .*less than or equal to 1"),
+        ("components.h.layers.0.*.freeze=true", r"write components\[NAME\.layers"),
     ],
 )
 def test_a_wrong_key_or_value_is_one_sentence(yaml: Path, override: str, message: str) -> None:
@@ -102,6 +110,26 @@ def test_a_file_that_is_no_config_is_one_sentence(yaml: Path, text: str, message
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"gone\.yaml"):
         load(tmp_path / "gone.yaml")
+
+
+def test_freezing_is_written_short_or_with_an_end(yaml: Path, tmp_path: Path) -> None:
+    yaml.write_text(yaml.read_text() + "components: {'*.norm*': {freeze: true}, head: {}}\n")
+    config = load(
+        yaml,
+        [
+            "run.dir=x",
+            "components[*.norm*].freeze=false",
+            "components[h.layers.0.*].freeze.until_epoch=1.5",
+            "components.decoder.freeze=true",
+        ],
+    )
+    assert list(config.components) == ["*.norm*", "head", "h.layers.0.*", "decoder"]
+    ends = [
+        entry.freeze.ends(lambda epoch: int(10 * epoch)) for entry in config.components.values()
+    ]
+    assert ends == [0, 0, 15, None]
+    write_resolved(config, tmp_path / "config.yaml")
+    assert load(tmp_path / "config.yaml") == config
 
 
 def test_the_nearer_of_steps_and_epochs_is_the_target(yaml: Path) -> None:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pretrain.metrics import Metrics, Shown, StepRecord, read_log
@@ -18,6 +19,7 @@ def record(step: int, loss: float = 2.0) -> StepRecord:
         epoch=step / 10,
         loss=loss,
         lr=1e-3,
+        rates={"decay": 1e-3, "head/decay": 1e-4},
         tokens=100,
         padding=0.1,
         seconds=0.5,
@@ -77,6 +79,7 @@ def test_tensorboard_shows_one_value_a_step_after_a_resume(tmp_path: Path) -> No
     assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3, 4, 5, 6]
     assert events.Scalars("train/loss")[-1].value == 9.0
     assert events.Scalars("train/top3")[-1].value == 0.25
+    assert events.Scalars("optimizer/lr/head/decay")[-1].value == pytest.approx(1e-4)
 
 
 def test_a_loss_that_is_not_finite_is_still_json(tmp_path: Path) -> None:

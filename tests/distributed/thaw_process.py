@@ -1,0 +1,288 @@
+"""One rank of the checks of freezing and thawing; run through accelerate launch: FOLDER.
+
+In every ZeRO stage a part is frozen until a step, another for good; the run goes over the boundary
+in one process, and again from checkpoints before, at and after it.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import engine_process
+import torch
+from torch import Tensor, nn
+
+from pretrain.checkpoint.keep import CheckpointConfig
+from pretrain.checkpoint.manifest import EMA, MASTER, MOMENTS, State
+from pretrain.checkpoint.restore import Resume, restore
+from pretrain.checkpoint.saver import Saver
+from pretrain.checkpoint.store import LocalStore, read_manifest
+from pretrain.components import ComponentConfig, Training, training
+from pretrain.engine import Engine, Processes, end_process
+from pretrain.groups import OptimizerConfig
+from pretrain.handover import hand_over
+from pretrain.models.outline import outline_of
+from pretrain.zero import DeepSpeedConfig, Precision
+
+BOUNDARY, END = 3, 6
+SAVED = (2, BOUNDARY, 4)
+OPTIMIZER = OptimizerConfig(lr=1e-2, weight_decay=0.1, ema_decay=0.9)
+Whole = dict[tuple[str, str], Tensor]
+
+
+class Scale(nn.Module):
+    """A weight and the running mean that it scales by, as a normalisation keeps it."""
+
+    mean: Tensor
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.register_buffer("mean", torch.zeros(size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.mean.lerp_(x.detach().float().mean(0), 0.5)
+        return (x - self.mean.to(x.dtype)) * self.weight
+
+
+class Net(nn.Module):
+    """A part that is frozen for a time, one for good with dropout and statistics, and a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.early = nn.Sequential(nn.Linear(7, 13), nn.Dropout(0.2))
+        self.never = nn.Sequential(Scale(13), nn.Linear(13, 11), nn.Dropout(0.5))
+        self.norm, self.head = nn.LayerNorm(11), nn.Linear(11, 5)
+
+    def forward(self, x: Tensor, _guide: None) -> dict[str, Tensor]:
+        return {"loss": self.head(self.norm(self.never(self.early(x)))).float().pow(2).sum()}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How engines are built."""
+
+    stage: int
+    precision: Precision
+    processes: Processes
+    offload: str = "none"
+
+    @property
+    def name(self) -> str:
+        return f"stage{self.stage}-{self.precision}-{self.offload}"
+
+    def engine(self, step: int, seed: int = 0) -> Engine:
+        net = fresh(seed)
+        return Engine(
+            net,
+            plan(net).groups(step),
+            self.processes,
+            optimizer=OPTIMIZER,
+            zero=DeepSpeedConfig.model_validate({"stage": self.stage, "offload": self.offload}),
+            precision=self.precision,
+            accumulation=engine_process.MICRO_BATCHES // self.processes.world_size,
+        )
+
+
+def fresh(seed: int) -> Net:
+    torch.manual_seed(seed)
+    return Net()
+
+
+def plan(net: nn.Module) -> Training:
+    components = {
+        "early": {"freeze": {"until_step": BOUNDARY}, "lr_scale": 0.5},
+        "never": {"freeze": True},
+        "head.weight": {"layer_decay": 1, "lr_scale": 0.1, "weight_decay": 0},
+    }
+    parts = {name: (f"{name}.",) for name in ("early", "never", "norm", "head")}
+    checked = {key: ComponentConfig.model_validate(value) for key, value in components.items()}
+    return training(outline_of(net, parts), checked, OPTIMIZER, int)
+
+
+GROUPS_AFTER = plan(Net()).groups(BOUNDARY)
+
+
+def step(engine: Engine, number: int) -> float:
+    torch.manual_seed(number)
+    loss, moved = engine_process.step(engine, number)
+    assert moved
+    return loss
+
+
+def whole_states(engine: Engine) -> Whole:
+    """All states of all parameters, put together from all ranks."""
+    found: Whole = {}
+    share = [
+        (one.name, one.start, {key: state.cpu().clone() for key, state in one.states.items()})
+        for one in engine.owned()
+    ]
+    for name, start, states in (piece for one in engine.processes.gather(share) for piece in one):
+        for key, state in states.items():
+            size = torch.Size(engine.shapes[name]).numel()
+            found.setdefault((name, key), torch.full((size,), torch.nan))[
+                start : start + len(state)
+            ] = state
+    return found
+
+
+def in_use(engine: Engine) -> dict[str, Tensor]:
+    """What this rank computes with, of the parts that never train."""
+    never = [one for one in engine.held() if one.name.startswith("never.")]
+    return {f"{one.name}/{n}": one.states[MASTER].clone() for n, one in enumerate(never)}
+
+
+def check_same(found: Whole, wanted: Whole) -> None:
+    for place, values in wanted.items():
+        assert torch.equal(found[place], values), place
+
+
+def of_parts(states: Whole, *parts: str) -> Whole:
+    return {place: values for place, values in states.items() if place[0].startswith(parts)}
+
+
+def check_modes(engine: Engine, still: set[str]) -> None:
+    """Only wholly frozen parts are in eval mode, whatever was switched in between."""
+    engine.eval_mode()
+    assert not any(part.training for part in engine.module.modules())
+    engine.train_mode()
+    for name, part in engine.module.named_modules():
+        assert part.training != (name.split(".")[0] in still), name
+
+
+def check_memory(engine: Engine) -> int:
+    """No rank keeps moments of what is frozen; the numbers of all ranks, with ZeRO's padding."""
+    trained = {name for group in engine.groups for name in group.parameters}
+    numbers = sum(torch.Size(engine.shapes[name]).numel() for name in trained)
+    per_number = 4 * (2 + len(MOMENTS))  # master and average, moments
+    replicas = engine.processes.world_size if engine.stage == 0 else 1
+    held = sum(engine.processes.gather(engine.state_bytes))
+    padded = 64 * len(engine.groups) if engine.stage else 0
+    if engine.stage == 3:  # a parameter is cut evenly over the ranks
+        padded = len(trained) * engine.processes.world_size
+    assert numbers * replicas <= held / per_number <= numbers * replicas + padded, (
+        held / per_number,
+        numbers,
+    )
+    return held
+
+
+def over_the_boundary(setting: Setting, store: LocalStore) -> dict[int, float]:
+    """The losses of an uninterrupted run, with every check that is possible in it."""
+    engine = setting.engine(0)
+    initial, used = whole_states(engine), in_use(engine)
+    check_modes(engine, {"early", "never"})
+    before_bytes = check_memory(engine)
+    kept = CheckpointConfig(keep_last=len(SAVED))
+    saver = Saver(store, setting.processes, kept, list(engine.owned()), lambda _: None)
+    losses = {}
+    for number in range(END):
+        if number == BOUNDARY:
+            before = cross(engine, saver)
+            check_handed_over(engine, before, initial)
+            assert check_memory(engine) > before_bytes
+        losses[number] = step(engine, number)
+        if number + 1 in SAVED:
+            save(saver, engine, number + 1)
+    saver.finish()
+    check_same(whole_states(engine), of_parts(initial, "never."))
+    for name, values in in_use(engine).items():
+        assert torch.equal(values, used[name]), name
+    assert not dict(engine.module.named_buffers())["never.0.mean"].any()
+    moved = of_parts(whole_states(engine), "early.")
+    assert not torch.equal(moved["early.0.weight", MASTER], initial["early.0.weight", MASTER])
+    engine.release()
+    return losses
+
+
+def cross(engine: Engine, saver: Saver) -> Whole:
+    """Over the boundary; what was there before it."""
+    before = whole_states(engine)
+    saver.release()
+    memory = [weakref.ref(state) for state in storages(engine)]
+
+    def build() -> Net:
+        alive = sum(state() is not None for state in memory)
+        assert not alive, f"{alive} of {len(memory)} tensors outlive their engine"
+        return fresh(seed=5)
+
+    hand_over(engine, build, GROUPS_AFTER)
+    saver.hold(list(engine.owned()))
+    return before
+
+
+def storages(engine: Engine) -> Iterator[Tensor]:
+    """What the old engine must let go: its flat masters, moments and averages, and its weights."""
+    yield from engine.module.parameters()
+    yield from engine._flats
+    yield from engine._averages
+    for flat in engine._flats:
+        yield from engine._state_of(flat).values()
+
+
+def check_handed_over(engine: Engine, before: Whole, initial: Whole) -> None:
+    after = whole_states(engine)
+    check_same(after, before)
+    check_same(of_parts(after, "early.", "never."), of_parts(initial, "never."))
+    for name in ("early.0.weight", "early.0.bias"):
+        assert torch.equal(after[name, MASTER], initial[name, MASTER])
+        assert torch.equal(after[name, EMA], after[name, MASTER])
+        assert not any(after[name, key].any() for key in MOMENTS)
+    assert after["head.weight", "exp_avg_sq"].sum() > 0
+    assert engine.updates == BOUNDARY
+    check_modes(engine, {"never"})
+
+
+def save(saver: Saver, engine: Engine, number: int) -> None:
+    state = State(
+        step=number, epoch=0, updates=engine.updates, fingerprint={}, shapes=engine.shapes
+    )
+    saver.save(list(engine.owned()), state)
+    saver.wait_for_copy()
+    saver.settle()
+
+
+def from_checkpoint(setting: Setting, resume: Resume) -> dict[int, float]:
+    """The losses of the same run from a checkpoint on."""
+    start = resume.manifest.state.step
+    engine = setting.engine(start, seed=9)
+    restore(resume.store, resume.name, resume.manifest, engine.held())
+    engine.restored(resume.manifest.state.updates)
+    losses = {}
+    for number in range(start, END):
+        if number == BOUNDARY and number > start:
+            hand_over(engine, lambda: fresh(seed=7), GROUPS_AFTER)
+        losses[number] = step(engine, number)
+    engine.release()
+    return losses
+
+
+def main() -> None:
+    os.environ.pop("ACCELERATE_DEEPSPEED_ZERO_STAGE", None)
+    processes = Processes.join("cpu")
+    settings = [Setting(stage, "fp32", processes) for stage in (0, 1, 2, 3)]
+    settings += [Setting(stage, "bf16", processes) for stage in (1, 2, 3)]
+    settings += [Setting(3, "bf16", processes, "cpu")]
+    for setting in settings:
+        store = LocalStore(Path(sys.argv[1]) / setting.name)
+        losses = over_the_boundary(setting, store)
+        for number in SAVED:
+            name = f"epoch_00000_step_{number:08d}"
+            again = from_checkpoint(setting, Resume(store, name, read_manifest(store, name)))
+            wanted = {place: loss for place, loss in losses.items() if place >= number}
+            assert again == wanted, (setting.name, number, again, wanted)
+        if processes.rank == 0:
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            print("crossed", setting.name, f"(largest memory so far {peak:.0f} MiB)")
+    end_process(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PEERS := .bench/peers
 
-.PHONY: quickstart test test-slow lint bench-data bench-pack bench-startup bench-checkpoint clean
+.PHONY: quickstart test test-slow lint bench-data bench-pack bench-startup bench-checkpoint bench-forgetting clean
 
 $(STAMP): setup.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -47,6 +47,9 @@ bench-checkpoint: $(STAMP)  ## saving and restoring against DeepSpeed's own: 2 m
 	mkdir -p build/bench/checkpoint
 	DS_ACCELERATOR=cpu $(BIN)/accelerate launch --config_file configs/accelerate/zero2.yaml \
 		--num_processes 2 tests/bench/checkpoint.py build/bench/checkpoint
+
+bench-forgetting: $(STAMP)  ## continuing on other voices, in six ways: 20 minutes, 1 GB
+	$(BIN)/python tests/bench/forgetting.py build/bench/forgetting
 
 clean:
 	rm -rf $(VENV) .bench quickstart build *.egg-info

@@ -102,8 +102,9 @@ def main() -> None:
     release = folder / "pretrained.ckpt"
     segue("export", folder / "runs" / "pretraining", release, "--to", "gpt-sovits-s1")
     before = begun["validation"][-1][1], begun["new"][-1][1]
-    print("\n| | old voices | new voices |\n|---|---|---|")
-    print(f"| before | {before[0]:.3f} | {before[1]:.3f} |")
+    print("\n| | best on new voices | at step | old voices then | new at the end | old at the end |")
+    print("|---|---|---|---|---|---|")
+    print(f"| before | {before[1]:.3f} | | {before[0]:.3f} | | |")
     lines = []
     for number, way in enumerate(WAYS):
         replay = f", {{path: {old}, repeat: {way.replay}}}" if way.replay else ""
@@ -119,7 +120,10 @@ def main() -> None:
             ),
         )
         kept, gained = found["kept"], found["gained"]
-        print(f"| {way.name} | {kept[-1][1]:.3f} | {gained[-1][1]:.3f} |", flush=True)
+        step, best = min(gained, key=lambda point: point[1])
+        then, ends = dict(kept)[step], (gained[-1][1], kept[-1][1])
+        told = (f"{best:.3f}", str(step), f"{then:.3f}", *(f"{loss:.3f}" for loss in ends))
+        print(f"| {way.name} | {' | '.join(told)} |", flush=True)
         lines += [Line(way.name, "old voices", kept), Line(way.name, "new voices", gained)]
     (folder / "forgetting.svg").write_text(line_plot(lines, "step", "validation loss"))
 

@@ -48,8 +48,7 @@ def train(config: Config, ready: Ready, processes: Processes, stop: StopRequest,
 
     engine, teacher = start_engine(config, ready, course, processes, resume, say)
     announce(config, course, ready, engine, resume, say)
-    figures = resume.manifest.state.figures if resume else {}
-    validator = Validator(config, engine, ready.held_out, target, figures)
+    validator = Validator(config, engine, ready.held_out, target, resume)
     saving = Saving(config, engine, course, resume, say)
     own = stream(
         plan,

@@ -24,6 +24,7 @@ from shards.section import Section
 from shards.stream import stream
 
 if TYPE_CHECKING:
+    from pretrain.checkpoint.restore import Resume
     from pretrain.config import Config
     from pretrain.engine import Engine
 
@@ -247,11 +248,11 @@ class Validator:
         engine: Engine,
         sets: tuple[HeldOut, ...],
         target: int,
-        figures: Mapping[str, float],
+        resume: Resume | None,
     ) -> None:
-        """``figures`` are those of the checkpoint that the run goes on from."""
+        """The best so far is what the checkpoint ``resume`` keeps of it."""
         self._config, self._engine, self._sets, self._target = config, engine, sets, target
-        self._best = Best.of(figures)
+        self._best = Best.of(resume.manifest.state.figures if resume else {})
         self._measured: dict[str, float] = {}
         self._step = -1
 

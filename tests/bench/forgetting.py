@@ -102,7 +102,7 @@ def main() -> None:
     release = folder / "pretrained.ckpt"
     segue("export", folder / "runs" / "pretraining", release, "--to", "gpt-sovits-s1")
     before = begun["validation"][-1][1], begun["new"][-1][1]
-    print("\n| | best on new voices | at step | old voices then | new at the end | old at the end |")
+    print("\n| | new voices at best | at step | old voices then | new at the end | old then |")
     print("|---|---|---|---|---|---|")
     print(f"| before | {before[1]:.3f} | | {before[0]:.3f} | | |")
     lines = []

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -54,10 +56,7 @@ class Run:
 
     def start(self) -> subprocess.Popen[str] | Started:
         if not self.by_launcher:
-            zero = {
-                "ACCELERATE_DEEPSPEED_ZERO_STAGE": str(self.stage),
-                "ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE": "none",
-            }
+            zero = zero_environment(self.stage)
             said = self.folder.with_name(f"{self.folder.name}.output")
             return Started([str(CONFIG), *self.arguments], self.processes, zero, said)
         settled = DeepSpeedConfig(stage=self.stage, offload="none")
@@ -100,3 +99,28 @@ class Run:
 
     def checkpoints(self) -> list[str]:
         return sorted(path.name for path in (self.folder / "checkpoints").iterdir())
+
+
+def zero_environment(stage: int, offload: str = "none") -> dict[str, str]:
+    """What `accelerate launch` says of ZeRO."""
+    return {
+        "ACCELERATE_DEEPSPEED_ZERO_STAGE": str(stage),
+        "ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE": offload,
+    }
+
+
+def run_script(
+    script: Path,
+    *arguments: str,
+    processes: int = 2,
+    stage: int = 2,
+    offload: str = "none",
+    environment: Mapping[str, str] | None = None,
+) -> str:
+    """What a script prints that so many processes run together; an AssertionError if it fails."""
+    said = {**zero_environment(stage, offload), **(environment or {})}
+    with tempfile.TemporaryDirectory() as folder:
+        started = Started(arguments, processes, said, Path(folder), script)
+        output, _ = started.communicate(PATIENCE)
+    assert started.returncode == 0, output
+    return output

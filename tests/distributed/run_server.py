@@ -11,12 +11,14 @@ import atexit
 import importlib
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -47,14 +49,29 @@ def fork_ranks(
     processes: int,
     output: Path,
     first: Callable[[int], None] = lambda _: None,
+    script: str | None = None,
 ) -> list[int]:
-    """The pids of a run's ranks; ``first`` is called in each with its rank."""
+    """The pids of the ranks of ``-m pretrain`` or a script; ``first`` is called with each rank."""
     port = str(free_port())
-    return [_forked(arguments, processes, output, rank, port, first) for rank in range(processes)]
+    program = partial(_train, arguments) if script is None else partial(_run, script, arguments)
+    return [_forked(program, processes, output, rank, port, first) for rank in range(processes)]
+
+
+def _train(arguments: Sequence[str]) -> int:
+    from pretrain.__main__ import main as train
+
+    return train(list(arguments))
+
+
+def _run(script: str, arguments: Sequence[str]) -> int:
+    sys.argv = [script, *arguments]
+    sys.path.insert(0, str(Path(script).parent))
+    runpy.run_path(script, run_name="__main__")
+    return 0
 
 
 def _forked(
-    arguments: Sequence[str],
+    program: Callable[[], int],
     processes: int,
     output: Path,
     rank: int,
@@ -68,8 +85,6 @@ def _forked(
     first(rank)
     import torch
 
-    from pretrain.__main__ import main as train
-
     settings = cpu_environment(processes)
     os.environ.update(settings)
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1")
@@ -81,7 +96,9 @@ def _forked(
     os.dup2(stream, 2)
     code = 1
     try:
-        code = train(list(arguments))
+        code = program()
+    except BaseException:
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -102,14 +119,16 @@ class Started:
         processes: int,
         environment: Mapping[str, str],
         folder: Path,
+        script: Path | None = None,
     ) -> None:
-        """``folder`` is for the run's output."""
+        """Of ``-m pretrain`` or of a script; ``folder`` is for its output."""
         folder.mkdir(parents=True, exist_ok=True)
         number = sum(1 for _ in folder.glob("output*.txt"))
         self._output, self._done = folder / f"output{number}.txt", folder / f"done{number}"
         request = {
             "arguments": list(arguments),
             "processes": processes,
+            "script": script and str(script),
             "environment": {**os.environ, **environment},
             "output": str(self._output),
             "done": str(self._done),
@@ -181,7 +200,8 @@ def _launch(request: dict[str, Any]) -> None:
     os.setsid()
     os.environ.clear()
     os.environ.update(request["environment"])
-    pids = fork_ranks(request["arguments"], request["processes"], Path(request["output"]))
+    output, script = Path(request["output"]), request["script"]
+    pids = fork_ranks(request["arguments"], request["processes"], output, script=script)
     code = 0
     while pids:
         pid, status = os.wait()

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 import torch
+from distributed_runs import run_script
 
-from launch.accelerate import accelerate_config, cpu_environment, free_port, search_path
 from pretrain.weights.read import read_weights
-from pretrain.zero import DeepSpeedConfig
 from shards.errors import UserError
 
 PROCESS = Path(__file__).with_name("deepspeed_process.py")
@@ -23,18 +20,8 @@ CASES = {0: "fp32", 1: "bf16", 2: "fp32", 3: "bf16"}
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of checkpoints, by stage."""
     out = tmp_path_factory.mktemp("deepspeed")
-    zero = DeepSpeedConfig(stage=2, offload="none")
-    command = ["accelerate", "launch", "--config_file", str(accelerate_config(zero))]
-    command += ["--num_processes", "2", "--main_process_port", str(free_port()), str(PROCESS)]
-    done = subprocess.run(
-        [*command, str(out), *(f"{stage}:{precision}" for stage, precision in CASES.items())],
-        env={**os.environ, **cpu_environment(2), "PATH": search_path()},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    cases = (f"{stage}:{precision}" for stage, precision in CASES.items())
+    run_script(PROCESS, str(out), *cases)
     return out
 
 

@@ -7,27 +7,22 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from distributed_runs import run_script
 
 from launch.accelerate import accelerate_config, cpu_environment, free_port, search_path
 from pretrain.zero import DeepSpeedConfig
 
+STAGE_2 = DeepSpeedConfig(stage=2, offload="none")
 PROCESS = Path(__file__).with_name("engine_process.py")
 
 
-def losses(stage: int, precision: str, offload: str, **environment: str) -> list[float]:
-    zero = DeepSpeedConfig.model_validate({"stage": stage, "offload": offload})
-    command = ["accelerate", "launch", "--config_file", str(accelerate_config(zero))]
-    command += ["--num_processes", "2", "--main_process_port", str(free_port())]
-    done = subprocess.run(
-        [*command, str(PROCESS), str(stage), precision, offload],
-        env={**os.environ, **cpu_environment(2), "PATH": search_path(), **environment},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    (line,) = [line for line in done.stdout.splitlines() if line.startswith("losses")]
+def losses(stage: int, precision: str, offload: str) -> list[float]:
+    arguments = (str(stage), precision, offload)
+    return printed(run_script(PROCESS, *arguments, stage=stage, offload=offload))
+
+
+def printed(output: str) -> list[float]:
+    (line,) = [line for line in output.splitlines() if line.startswith("losses")]
     return [float(word) for word in line.split()[1:]]
 
 
@@ -35,9 +30,20 @@ def losses(stage: int, precision: str, offload: str, **environment: str) -> list
 def reference(tmp_path_factory: pytest.TempPathFactory) -> list[float]:
     """Losses in stage 2, of processes that had nothing to compile."""
     operators = tmp_path_factory.mktemp("operators")
-    found = losses(2, "fp32", "none", TORCH_EXTENSIONS_DIR=str(operators))
+    command = ["accelerate", "launch", "--config_file", str(accelerate_config(STAGE_2))]
+    command += ["--num_processes", "2", "--main_process_port", str(free_port())]
+    own = {"PATH": search_path(), "TORCH_EXTENSIONS_DIR": str(operators)}
+    done = subprocess.run(
+        [*command, str(PROCESS), "2", "fp32", "none"],
+        env={**os.environ, **cpu_environment(2), **own},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
     assert not list(operators.iterdir())
-    return found
+    return printed(done.stdout)
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,14 @@ if TYPE_CHECKING:
     from pretrain.weights.found import Weights
 
 Family = Literal["gpt_sovits_s1"]
-Format = Literal["gpt-sovits-s1", "safetensors"]
+Format = Literal["gpt-sovits-s1", "seed-vc", "safetensors"]
 Dtype = Literal["fp32", "bf16", "fp16"]
 _WRITTEN = ".safetensors"
+_WRITERS = {
+    "gpt-sovits-s1": "pretrain.weights.gpt_sovits_s1_release",
+    "seed-vc": "pretrain.weights.seed_vc_release",
+    "safetensors": "pretrain.weights.safetensors_write",
+}
 
 
 def import_weights(
@@ -130,7 +135,7 @@ def export(
     path: Annotated[
         str,
         typer.Argument(
-            help="A checkpoint's folder or URL, or a run's for its newest.", metavar="PATH"
+            help="A run, a checkpoint, or any file that init_from takes.", metavar="PATH"
         ),
     ],
     out: Annotated[Path, typer.Argument(help="The file to write.", metavar="OUT")],
@@ -141,15 +146,13 @@ def export(
     ] = None,
     ema: Annotated[bool, typer.Option("--ema", help="The averages, not the weights.")] = False,
 ) -> None:
-    """Write a checkpoint's weights as one file, for other programs."""
-    from pretrain.checkpoint.location import opened
+    """Write weights as one file, for other programs."""
+    from importlib import import_module
 
-    store, name, manifest = opened(path)
-    if to == "safetensors":
-        from pretrain.weights.safetensors_write import export as write
-    else:
-        from pretrain.weights.gpt_sovits_s1_release import export as write
-    kind = dtype or ("fp32" if to == "safetensors" else "fp16")
-    write(store, name, manifest, out, dtype=kind, ema=ema)
-    step = manifest.state.step
-    typer.echo(f"{out}: {len(manifest.state.shapes)} tensors of step {step}, {to}, {kind}")
+    from pretrain.weights.read import read_weights
+
+    weights = read_weights(path, ema=ema)
+    kind = dtype or ("fp16" if to == "gpt-sovits-s1" else "fp32")
+    import_module(_WRITERS[to]).export(weights, out, kind)
+    about = f" of {weights.about}" if weights.about else ""
+    typer.echo(f"{out}: {len(weights.tensors)} tensors{about}, {to}, {kind}")

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pretrain.weights.found import DEEPSPEED, LazyTensors, Weights, progress
+from pretrain.weights.found import DEEPSPEED, LazyTensors, Weights, whole_number
 from pretrain.weights.names import HOLDERS, unwrapped
 from pretrain.weights.zero_merge import Cut, Slice, cut_by_group, cut_by_parameter
 from shards import torch_file
@@ -48,8 +48,9 @@ def read(folder: Path) -> Weights:
             f"{place}: it is not as DeepSpeed 0.19 writes checkpoints ({error!r}); merge it with "
             "the zero_to_fp32.py that lies beside it and give the result"
         ) from error
-    about = f"{progress(models[0].get('global_steps'), None)}, ZeRO stage {stage}"
-    return Weights(DEEPSPEED, str(place), LazyTensors(unwrapped(reads, HOLDERS)), about=about)
+    step, tensors = models[0].get("global_steps"), LazyTensors(unwrapped(reads, HOLDERS))
+    info = f"step {step}, ZeRO stage {stage}"
+    return Weights(DEEPSPEED, str(place), tensors, info=info, step=whole_number(step))
 
 
 def _tagged(folder: Path) -> Path:

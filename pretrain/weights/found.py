@@ -27,24 +27,47 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Weights:
-    """``kind`` is one of `KINDS`; ``place`` is where they lie, ``about`` which step or release.
+    """``kind`` is one of `KINDS` and ``place`` where they lie.
 
     ``tensors`` have the names of our models: wrappers' prefixes are gone and components are joined
     by dots. ``config`` is what the file says of its model, under its own keys; {} if nothing.
+    ``info`` is its own word on which release it is; of ``step`` and ``epoch`` None is unknown.
     """
 
     kind: str
     place: str
     tensors: Mapping[str, Tensor]
     config: Mapping[str, Any] = field(default_factory=dict)
-    about: str = ""
+    info: str = ""
+    step: int | None = None
+    epoch: float | None = None
+
+    @property
+    def about(self) -> str:
+        """Such as "GPT-e15" or "step 12000, epoch 3"."""
+        epoch = None if self.epoch is None else f"{self.epoch:g}"
+        known = {"step": self.step, "epoch": epoch}
+        parts = [f"{what} {value}" for what, value in known.items() if value is not None]
+        return self.info or ", ".join(parts)
+
+    def outline(self, name: str) -> Tensor:
+        """A tensor without its numbers; it is not read for that where it can be told."""
+        known = self.tensors.outlines if isinstance(self.tensors, LazyTensors) else {}
+        return known[name] if name in known else self.tensors[name].to("meta")
 
 
 class LazyTensors(Mapping[str, Tensor]):
-    """Tensors that are read each time they are asked for."""
+    """Tensors that are read each time they are asked for.
 
-    def __init__(self, reads: Mapping[str, Callable[[], Tensor]]) -> None:
-        self._reads = reads
+    ``outlines`` are those on the meta device whose shape and dtype are known without.
+    """
+
+    def __init__(
+        self,
+        reads: Mapping[str, Callable[[], Tensor]],
+        outlines: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        self._reads, self.outlines = reads, outlines or {}
 
     def __getitem__(self, name: str) -> Tensor:
         return self._reads[name]()
@@ -62,7 +85,15 @@ def refuse_averages(place: str, *, ema: bool) -> None:
         raise UserError(f"--ema: {place} holds no averages of its weights; leave --ema out")
 
 
-def progress(step: object, epoch: object) -> str:
-    """Such as "step 12000, epoch 3"; of both only what is known."""
-    known = {"step": step, "epoch": epoch}
-    return ", ".join(f"{what} {value}" for what, value in known.items() if value is not None)
+def number(told: object) -> float | None:
+    """What a file says of a step or an epoch, if it is a number."""
+    try:
+        return float(told)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+
+
+def whole_number(told: object) -> int | None:
+    """`number`, of steps."""
+    found = number(told)
+    return None if found is None else int(found)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ from pretrain.weights.families import refuse_absent
 from pretrain.weights.fit import Fit, compare, fit
 from pretrain.weights.found import SEGUE, Weights
 from pretrain.weights.rules import AllowConfig
-from pretrain.weights.safetensors_files import CONFIG
 from pretrain.weights.upstream_configs import read_config
 from shards import settings
 from shards.section import Section
@@ -93,7 +91,5 @@ def filled(family: ModelConfig, weights: Weights) -> S1:
 
 def write(fitted: Fit, config: ImportConfig, out: Path) -> None:
     """Write the model's weights, float32, with its sizes, as one safetensors file."""
-    described = {"model": config.model.model_dump(mode="json")}
-    shapes = {name: tuple(tensor.shape) for name, tensor in fitted.tensors.items()}
-    about = {CONFIG: json.dumps(described)}
-    safetensors_write.write(out, shapes, fitted.tensors.__getitem__, torch.float32, about)
+    told = {"model": config.model.model_dump(mode="json")}
+    safetensors_write.export(Weights(SEGUE, str(out), fitted.tensors, told), out, "fp32")

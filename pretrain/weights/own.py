@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 
+import torch
+
 from pretrain.checkpoint.location import opened
 from pretrain.checkpoint.manifest import EMA, MASTER, Manifest
 from pretrain.checkpoint.restore import whole
-from pretrain.weights.found import SEGUE, LazyTensors, Weights, progress
+from pretrain.weights.found import SEGUE, LazyTensors, Weights
 from shards.errors import UserError
 
 
@@ -15,14 +17,15 @@ def read(place: str, *, ema: bool) -> Weights:
     """Of a checkpoint or of a run's newest one, by folder or URL; UserError where there is none."""
     store, name, manifest = opened(place)
     where = store.place(name)
-    states = chosen_states(manifest, where, ema=ema)
+    states = _chosen(manifest, where, ema=ema)
     reads = {of: partial(whole, store, name, manifest, of, key) for of, key in states.items()}
     state = manifest.state
-    about = progress(state.step, f"{state.epoch:g}")
-    return Weights(SEGUE, where, LazyTensors(reads), state.config, about)
+    outlines = {of: torch.empty(shape, device="meta") for of, shape in state.shapes.items()}
+    tensors = LazyTensors(reads, outlines)
+    return Weights(SEGUE, where, tensors, state.config, step=state.step, epoch=state.epoch)
 
 
-def chosen_states(manifest: Manifest, where: str, *, ema: bool) -> dict[str, str]:
+def _chosen(manifest: Manifest, where: str, *, ema: bool) -> dict[str, str]:
     """Each parameter's state that is wanted: its weights, or its average where it has one.
 
     What did not train has none. UserError where there are no averages at all.

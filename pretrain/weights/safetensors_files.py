@@ -11,7 +11,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from pretrain.weights.found import SAFETENSORS, LazyTensors, Weights, progress
+from pretrain.weights.found import SAFETENSORS, LazyTensors, Weights, number, whole_number
 from pretrain.weights.names import HOLDERS, unwrapped
 from shards.errors import UserError
 
@@ -47,8 +47,8 @@ def read_file(path: Path) -> Weights:
     reads, about = _opened(path)
     config = _json(about[CONFIG]) if CONFIG in about else _beside(path)
     tensors = LazyTensors(unwrapped(reads, HOLDERS))
-    step = progress(about.get("step"), about.get("epoch"))
-    return Weights(SAFETENSORS, str(path), tensors, config, step)
+    step, epoch = whole_number(about.get("step")), number(about.get("epoch"))
+    return Weights(SAFETENSORS, str(path), tensors, config, step=step, epoch=epoch)
 
 
 def read_index(path: Path, files: Mapping[str, str]) -> Weights:
@@ -70,7 +70,7 @@ def _opened(path: Path) -> tuple[dict[str, Callable[[], Tensor]], dict[str, str]
         raise UserError(f"{path} is not there; bring it beside the index that names it") from error
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is damaged ({error}); copy it anew") from error
-    names: list[str] = file.keys()
+    names: list[str] = file.offset_keys()
     return {name: partial(file.get_tensor, name) for name in names}, file.metadata() or {}
 
 

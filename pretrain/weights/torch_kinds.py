@@ -13,8 +13,9 @@ from pretrain.weights.found import (
     SEED_VC,
     STATE_DICT,
     Weights,
-    progress,
+    number,
     refuse_averages,
+    whole_number,
 )
 from pretrain.weights.names import HOLDERS, WRAPPERS, is_state, joined, unwrapped
 from shards.errors import UserError
@@ -39,7 +40,7 @@ def recognised(saved: Any, place: str, *, ema: bool) -> Weights | None:
     for key in ("weight", "state_dict", "model"):
         if is_state(saved.get(key)):
             tensors = unwrapped(saved[key], HOLDERS)
-            return Weights(_kind(tensors), place, tensors, _config(saved), _about(saved))
+            return Weights(_kind(tensors), place, tensors, _config(saved), **_about(saved))
     leaves = dict(joined(saved))
     if is_state(leaves):
         return Weights(STATE_DICT, place, unwrapped(leaves, HOLDERS))
@@ -63,12 +64,12 @@ def _config(saved: Mapping[str, Any]) -> Mapping[str, Any]:
     return {}
 
 
-def _about(saved: Mapping[str, Any]) -> str:
+def _about(saved: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(saved.get("info"), str):
-        return str(saved["info"])
+        return {"info": saved["info"]}
     if "iteration" in saved:  # what s2's training files call their epoch
-        return progress(None, saved["iteration"])
-    return progress(saved.get("global_step"), saved.get("epoch"))
+        return {"epoch": number(saved["iteration"])}
+    return {"step": whole_number(saved.get("global_step")), "epoch": number(saved.get("epoch"))}
 
 
 def _seed_vc(saved: Mapping[str, Any], place: str, *, ema: bool) -> Weights:
@@ -79,8 +80,8 @@ def _seed_vc(saved: Mapping[str, Any], place: str, *, ema: bool) -> Weights:
         for component, state in parts.items()
         for name, tensor in unwrapped(state, WRAPPERS).items()
     }
-    about = progress(saved.get("iters"), saved.get("epoch"))
-    return Weights(SEED_VC, place, tensors, about=about)
+    step, epoch = whole_number(saved.get("iters")), number(saved.get("epoch"))
+    return Weights(SEED_VC, place, tensors, step=step, epoch=epoch)
 
 
 def _averaged(

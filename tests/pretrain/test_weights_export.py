@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from test_checkpoint import SHAPES, full, save
 from torch import Tensor
 from typer.testing import CliRunner
-from upstream_files import TINY, s1_state, save_s1_release, upstream_yaml
+from upstream_files import TINY, s1_state, save_s1_release, seed_vc_net, upstream_yaml
 
 from launch.main import app
 from pretrain.models.gpt_sovits_s1.config import S1Config
@@ -74,13 +74,12 @@ def test_safetensors_hold_the_merged_weights(
 PEAK = """
 import resource, sys
 from pathlib import Path
+from pretrain.weights.read import read_weights
 from pretrain.weights.safetensors_write import export
-from pretrain.checkpoint.store import LocalStore, read_manifest
-root, name, out = sys.argv[1:]
-store = LocalStore(Path(root))
-manifest = read_manifest(store, name)
+place, out = sys.argv[1:]
+weights = read_weights(place)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-export(store, name, manifest, Path(out), dtype="fp32", ema=False)
+export(weights, Path(out), "fp32")
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
@@ -91,7 +90,7 @@ def test_safetensors_need_memory_for_one_parameter(tmp_path: Path) -> None:
     folder = save(tmp_path / "run", 1, 2, shapes=large, values=values)
     out = tmp_path / "model.safetensors"
     done = subprocess.run(
-        [sys.executable, "-c", PEAK, str(folder.parent), folder.name, str(out)],
+        [sys.executable, "-c", PEAK, str(folder), str(out)],
         capture_output=True,
         text=True,
         check=True,
@@ -104,7 +103,7 @@ def test_a_release_has_upstreams_layout(tmp_path: Path) -> None:
     state = s1_state()
     folder = s1_checkpoint(tmp_path / "run", state, data={"max_seconds": 30.0})
     told = command("export", folder, tmp_path / "out" / "a.ckpt", "--to", "gpt-sovits-s1")
-    assert f"{len(state)} tensors of step 150, gpt-sovits-s1, fp16" in told
+    assert f"{len(state)} tensors of step 150, epoch 15, gpt-sovits-s1, fp16" in told
     saved = torch.load(tmp_path / "out" / "a.ckpt", weights_only=True)
     assert list(saved) == ["weight", "config", "info"] and saved["info"] == "GPT-e15"
     assert list(saved["weight"]) == [f"model.{name}" for name in state]
@@ -163,6 +162,29 @@ def test_our_safetensors_are_read_with_the_models_sizes(tmp_path: Path) -> None:
     assert found.config["model"]["hidden_dim"] == TINY.hidden_dim
     told = command("import", tmp_path / "model.safetensors", "--to", "gpt_sovits_s1")
     assert "all" in told
+
+
+def test_a_file_of_another_program_goes_through_ours_and_back(tmp_path: Path) -> None:
+    net = seed_vc_net()
+    torch.save({"net": net, "iters": 500, "epoch": 2}, tmp_path / "DiT.pth")
+    ours, theirs = tmp_path / "seed.safetensors", tmp_path / "ft_model.pth"
+    assert "step 500, epoch 2" in command("export", tmp_path / "DiT.pth", ours)
+    command("export", ours, theirs, "--to", "seed-vc")
+    saved = torch.load(theirs, weights_only=True)
+    assert list(saved) == ["net"] and list(saved["net"]) == ["cfm", "length_regulator"]
+    for component, state in net.items():
+        assert list(saved["net"][component]) == list(state)
+        for name, tensor in state.items():
+            assert torch.equal(saved["net"][component][name], tensor.float())
+    release = save_s1_release(tmp_path / "base.ckpt", s1_state())
+    command("export", release, tmp_path / "again.ckpt", "--to", "gpt-sovits-s1")
+    again, before = (
+        torch.load(tmp_path / name, weights_only=True) for name in ("again.ckpt", release)
+    )
+    assert again["info"] == before["info"] == "GPT-e15"
+    assert all(torch.equal(again["weight"][name], t) for name, t in before["weight"].items())
+    with pytest.raises(UserError, match=r"holds bert_proj\.weight, which is in none of cfm"):
+        command("export", release, tmp_path / "x", "--to", "seed-vc")
 
 
 def test_averages_are_exported_where_there_are_any(tmp_path: Path) -> None:

@@ -139,18 +139,16 @@ def held_out(
             raise UserError(
                 f"validation.sources: two are called {name}; give each a name of its own"
             )
-    return tuple(
-        opened_set(
-            name,
-            places,
-            OWN if name == OWN else None,
-            validation.max_steps,
-            data,
-            batch,
-            seed,
-        )
-        for name, places in sets
-    )
+    found = []
+    for name, places in sets:
+        split = OWN if name == OWN else None
+        try:
+            found.append(opened_set(name, places, split, validation.max_steps, data, batch, seed))
+        except UserError as error:
+            if name == OWN:
+                raise
+            raise UserError(str(error).replace("data.path", "validation.sources")) from error
+    return tuple(found)
 
 
 def _name(source: SourceConfig) -> str:

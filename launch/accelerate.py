@@ -13,6 +13,8 @@ from pathlib import Path
 
 from pretrain.zero import DeepSpeedConfig, accelerate_file
 
+LAUNCHER = ("accelerate", "launch")
+
 
 @dataclass(frozen=True)
 class Command:
@@ -32,8 +34,7 @@ def local_command(
 ) -> Command:
     """The command that trains ``config`` in ``processes`` processes on this machine."""
     arguments = (
-        "accelerate",
-        "launch",
+        *LAUNCHER,
         "--config_file",
         str(accelerate_config(zero)),
         "--num_processes",

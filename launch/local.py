@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from launch.accelerate import Command, local_command, search_path
+from launch.accelerate import LAUNCHER, Command, local_command, search_path
 from pretrain.stop import FILE_NAME, SIGNALS
 from shards.processes import die_with_parent
 
@@ -31,7 +32,7 @@ def launch(config_path: Path, overrides: Sequence[str], processes: int) -> int:
 
 
 def run(command: Command, run_folder: Path) -> int:
-    """Run ``command`` to its end, and never let it outlive this process.
+    """Run what ``command`` stands for to its end, and never let it outlive this process.
 
     The first Ctrl-C, SIGTERM or SIGUSR1 asks the run, by its STOP file, to save and stop after the
     current step; a second one ends it at once.
@@ -46,7 +47,7 @@ def run(command: Command, run_folder: Path) -> int:
     stop = run_folder / FILE_NAME
     stop.unlink(missing_ok=True)
     child = subprocess.Popen(
-        command.arguments,
+        [sys.executable, "-m", "launch.node", *command.arguments[len(LAUNCHER) :]],
         env=environment,
         preexec_fn=_tie_to_parent,  # noqa: PLW1509 - this process has one thread
     )

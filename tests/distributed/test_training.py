@@ -149,12 +149,16 @@ def processes_of(run: Run) -> list[str]:
     return found
 
 
-def test_ctrl_c_saves_and_stops_without_a_traceback_and_a_killed_launcher_leaves_nothing(
+def test_a_second_run_is_refused_ctrl_c_saves_and_a_killed_launcher_leaves_nothing(
     token_shards: Path, runs: Path
 ) -> None:
     run = Run(runs / "launched", token_shards, overrides=("train.steps=4000",))
     launched = segue_launch(run)
     wait_for_steps(run, 3, launched)
+    second = segue_launch(run)
+    output, _ = second.communicate(timeout=60)
+    assert second.returncode == 2 and "Traceback" not in output
+    assert re.search(r"error: run\.name: .* is in use by process", output), output
     os.killpg(launched.pid, signal.SIGINT)  # what a terminal does
     output, _ = launched.communicate(timeout=60)
     assert launched.returncode == 0, output

@@ -92,6 +92,21 @@ class Processes:
             self.fail(mistake)
         return cast("_T", result)
 
+    def each(self, work: Callable[[], _T]) -> _T:
+        """This rank's result of ``work``, which every rank does for itself.
+
+        If it is a UserError on any of them all end, and rank 0 says the first.
+        """
+        result, mistake = None, None
+        try:
+            result = work()
+        except UserError as error:
+            mistake = str(error)
+        said = next((one for one in self.gather(mistake) if one is not None), None)
+        if said is not None:
+            self.fail(said)
+        return cast("_T", result)
+
     def fail(self, mistake: str) -> NoReturn:
         """End on a mistake that all ranks know of and one of them says: UserError on rank 0."""
         if self.rank == 0:

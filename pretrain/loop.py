@@ -39,7 +39,7 @@ def train(config: Config, ready: Ready, processes: Processes, stop: StopRequest,
     """Train to the target, or until asked to stop; resumes from the run's newest checkpoint."""
     name, folder = config.run.name, config.run.folder
     resume = newest_valid(config.checkpoints(), processes, say) or whole_run(config, processes)
-    course = set_course(config, ready, resume, say)
+    course = processes.each(lambda: set_course(config, ready, resume, say))
     plan, start, target = course.plan, course.start, course.target
     if resume and (why := ended(config, course, resume)):
         stop.answered()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from pretrain.checkpoint.location import opened
 from pretrain.checkpoint.manifest import Manifest, State, refuse_other_shapes
 from pretrain.checkpoint.store import newest
 from pretrain.components import training
@@ -55,8 +56,8 @@ def check(config: Config, *, world_size: int, device: str, environ: Mapping[str,
         raise UserError(
             "distill.weight needs a model to follow; name its weights with init_from=PATH"
         )
-    if config.init_from and is_new and environ.get("RANK", "0") == "0":
-        bring(config, config.model.build())
+    if is_new and "RANK" not in environ:  # the ranks find out for themselves
+        _try_import(config, plan)
     return Ready(
         plan=plan,
         outline=model,
@@ -65,6 +66,16 @@ def check(config: Config, *, world_size: int, device: str, environ: Mapping[str,
         device=device,
         accumulation=plan.micro_batches // world_size,
     )
+
+
+def _try_import(config: Config, plan: Plan) -> None:
+    """UserError where what ``init_from`` names does not fit the run."""
+    if config.init_from is None:
+        return
+    bring(config, config.model.build())
+    if config.init_level == "all":
+        store, name, manifest = opened(config.init_from)
+        continued(plan, manifest.state, store.place(name), config.data)
 
 
 def _held_out(config: Config) -> tuple[HeldOut, ...]:

@@ -102,7 +102,7 @@ def start_engine(
     """
     follows = config.distill.is_on(course.start)
     imports = config.init_from and (resume is None or follows)
-    initial = bring(config, fresh_model(config)) if imports else None
+    initial = processes.each(lambda: bring(config, fresh_model(config))) if imports else None
     teacher = teacher_of(config, initial, processes.device, DTYPES[config.precision])
     engine = tried_engine(config, ready, course, processes, teacher)
     if resume:

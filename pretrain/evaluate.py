@@ -53,18 +53,23 @@ def _scores(
     from pretrain.preflight import choose_device
     from pretrain.validation import Alone, opened_set, validate
     from pretrain.weights.importing import filled, recorded_model
-    from shards.dataset import DataConfig, SourceConfig
+    from shards.dataset import DataConfig, SourceConfig, open_corpus
     from shards.plan import BatchConfig
 
     family = recorded_model(weights)
-    batch = BatchConfig(seconds=BATCH_SECONDS, micro_seconds=BATCH_SECONDS)
-    place = SourceConfig(path=data)
-    held = opened_set("data", (place,), split, max_steps, DataConfig(path=data), batch, 0)
+    place, reading = SourceConfig(path=data), DataConfig(path=data)
+    longest = max(float(one.index.seconds.max()) for one in open_corpus(reading).sources)
+    seconds = max(BATCH_SECONDS, longest)
+    batch = BatchConfig(seconds=seconds, micro_seconds=seconds)
+    held = opened_set("data", (place,), split, max_steps, reading, batch, 0)
     family.check(held.plan.census)
     device = torch.device(choose_device("auto", 1))
     model = filled(family, weights).to(device).eval()
     with torch.inference_mode():
-        return validate(model, (held,), family, Alone(device))["data"]
+        found = validate(model, (held,), family, Alone(device))
+    if found.failures:
+        typer.echo(f"{len(found.failures)} clip(s) could not be read and are left out", err=True)
+    return found.scores["data"]
 
 
 def _print_json(place: str, found: Mapping[str, Score]) -> None:

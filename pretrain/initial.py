@@ -9,43 +9,57 @@ import torch
 from torch import Tensor
 
 from pretrain.checkpoint.location import opened
-from pretrain.checkpoint.manifest import EMA, MASTER
-from pretrain.checkpoint.restore import Restored, Resume, restore, verified
+from pretrain.checkpoint.manifest import EMA, MASTER, MOMENTS
+from pretrain.checkpoint.restore import Restored, Resume, newest_valid, restore, verified
 from pretrain.config import Config
 from pretrain.distill import Teacher
 from pretrain.engine import Engine, Processes
+from pretrain.fragment import Fragment
 from pretrain.preflight import Ready
 from pretrain.scores import ALL, Score
-from pretrain.validation import HeldOut, validate
+from pretrain.validation import HeldOut, measured
 from pretrain.weights.bring import Initial
 from pretrain.weights.found import KINDS
+from pretrain.weights.read import exact
 from pretrain.weights.table import as_text, by_component
 
 CHECKED_STEPS = 4
 """Steps' worth of clips on which imported weights are compared with fresh ones."""
 
 
-def whole_run(config: Config, processes: Processes) -> Resume | None:
-    """The checkpoint to go on from as if it were the run's own: ``init_level=all``."""
-    if config.init_from is None or config.init_level != "all":
-        return None
-    store, name, manifest = opened(config.init_from)
-    return verified(Resume(store, name, manifest), processes)
+def origin(
+    config: Config, processes: Processes, say: Callable[[str], None]
+) -> tuple[Resume | None, str | None]:
+    """The checkpoint that a run goes on from, and the place of the weights that it begins with.
+
+    Its own checkpoint if it has one; at ``init_level=all`` that of another run. The place is that
+    of one checkpoint, the same for all ranks, however the other run goes on.
+    """
+    own, named = newest_valid(config.checkpoints(), processes, say), config.init_from
+    if own or named is None:
+        return own, None
+    place = processes.first(lambda: exact(named))
+    if config.init_level != "all":
+        return None, place
+    store, name, manifest = processes.each(lambda: opened(place))
+    return verified(Resume(store, name, manifest), processes), place
 
 
 def fill(engine: Engine, initial: Initial, level: str) -> Restored:
     """Give the engine the weights and, at a level that asks for it, the optimizer's moments."""
     saved = opened(initial.weights.place) if level == "weights+optimizer" else None
     same = {row.name for row in initial.fit.rows if row.status == "loaded"} if saved else set()
-    moved = []
+    moved: list[Fragment] = []
+    fresh: list[Fragment] = []
     for fragment in engine.held():
-        values = initial.fit.tensors[fragment.name].view(-1)
+        values = initial.fit.tensors[fragment.name].reshape(-1)
         own = values[fragment.start : fragment.start + fragment.size]
         for key, state in fragment.states.items():
             state.copy_(own) if key in (MASTER, EMA) else state.zero_()
-        if fragment.name in same:
-            moved.append(fragment)
+        (moved if fragment.name in same else fresh).append(fragment)
     told = restore(*saved, moved) if saved else Restored()
+    if saved:
+        told.new_moments.update(one.name for one in fresh if {*MOMENTS} & {*one.states})
     engine.restored(saved[2].state.updates if saved else 0)
     return told
 
@@ -82,9 +96,7 @@ def checked_clips(config: Config, ready: Ready) -> HeldOut:
 
 
 def _score(config: Config, engine: Engine, held: HeldOut) -> Score:
-    with engine.evaluating():
-        found = validate(engine.forward, (held,), config.model, engine.processes)
-    return found[held.name][ALL]
+    return measured(config, engine, (held,)).scores[held.name][ALL]
 
 
 def teacher_of(

@@ -10,12 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pretrain.checkpoint.restore import newest_valid
 from pretrain.config import Config
 from pretrain.distill import Teacher
 from pretrain.engine import Engine, Processes
 from pretrain.handover import thaw
-from pretrain.initial import whole_run
+from pretrain.initial import origin
 from pretrain.intake import StepData, take_step
 from pretrain.metrics import Metrics, Shown, StepRecord
 from pretrain.preflight import Ready
@@ -29,7 +28,7 @@ from pretrain.start import (
     start_engine,
 )
 from pretrain.stop import StopRequest
-from pretrain.validation import Validator
+from pretrain.validation import Results, Validator
 from shards.ahead import on_device
 from shards.collate import Batch
 from shards.stream import stream
@@ -38,8 +37,8 @@ from shards.stream import stream
 def train(config: Config, ready: Ready, processes: Processes, stop: StopRequest, say: Say) -> None:
     """Train to the target, or until asked to stop; resumes from the run's newest checkpoint."""
     name, folder = config.run.name, config.run.folder
-    resume = newest_valid(config.checkpoints(), processes, say) or whole_run(config, processes)
-    course = processes.each(lambda: set_course(config, ready, resume, say))
+    resume, place = origin(config, processes, say)
+    course = processes.each(lambda: set_course(config, ready, resume, place, say))
     plan, start, target = course.plan, course.start, course.target
     if resume and (why := ended(config, course, resume)):
         stop.answered()
@@ -50,7 +49,7 @@ def train(config: Config, ready: Ready, processes: Processes, stop: StopRequest,
     announce(config, course, ready, engine, resume, say)
     validator = Validator(config, engine, ready.held_out, target, resume)
     saving = Saving(config, engine, course, resume, say)
-    own = stream(
+    batches = stream(
         plan,
         config.model.fields(),
         range(start, target),
@@ -59,13 +58,12 @@ def train(config: Config, ready: Ready, processes: Processes, stop: StopRequest,
         config=config.data,
         pin_memory=ready.device == "cuda",
     )
-    batches = on_device(own, processes.device, depth=ready.accumulation)
+    batches = on_device(batches, processes.device, depth=ready.accumulation)
     is_first, skips, step = processes.rank == 0, 0, start
 
     shown = Shown(say, every=config.train.log_every, target=target)
     with saving, Metrics(folder, start, shown) if is_first else nullcontext() as metrics:
-        if config.init_from and not resume:
-            validate(validator, metrics, start)
+        show(metrics, start, validator.first(start))
         for step_plan in plan.steps(start, target):
             if step_plan.step in course.thaws:
                 thaw(config, course, step_plan.step, engine, saving, say)
@@ -111,7 +109,7 @@ def train(config: Config, ready: Ready, processes: Processes, stop: StopRequest,
             if skips >= config.train.max_skips:
                 processes.fail(describe_skips(data, step, skips))
             if not stopping:  # who is asked to stop may have seconds
-                validate(validator, metrics, step)
+                show(metrics, step, validator.after(step))
             saving.after(step, validator.figures(step))
             if stopping or validator.spent:
                 break
@@ -123,11 +121,10 @@ def train(config: Config, ready: Ready, processes: Processes, stop: StopRequest,
     say(f"run {name} {describe_end(step, target, validator)}")
 
 
-def validate(validator: Validator, metrics: Metrics | None, step: int) -> None:
-    """Validate after ``step`` steps, if that is due, and show it."""
-    found = validator.after(step)
-    if metrics and found:
-        metrics.validated(step, found)
+def show(metrics: Metrics | None, step: int, results: Results | None) -> None:
+    """Write down what came of a validation, if there was one."""
+    if metrics and results:
+        metrics.validated(step, results)
 
 
 def accumulate(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pretrain.scores import ALL
-from pretrain.validation import OWN, Scores, described
+from pretrain.validation import OWN, Results, described
 from shards.atomic import replacing
 from shards.reading import Failure
 
@@ -132,8 +132,7 @@ class Metrics:
         values = asdict(record) | {"tokens_per_second": round(record.tokens_per_second, 1)}
         values |= values.pop("parts")
         rates = values.pop("rates")
-        clean = {name: value if math.isfinite(value) else None for name, value in values.items()}
-        if _append(self._log, json.dumps(clean) + "\n"):
+        if _append(self._log, json.dumps(finite(values)) + "\n"):
             scalars = {tag: values[name] for tag, name in TAGS.items()}
             scalars |= {f"train/{name}": value for name, value in record.parts.items()}
             if len(rates) > 1:
@@ -149,20 +148,23 @@ class Metrics:
         if record.step % self._shown.every == 0 or record.step == self._shown.target:
             self._shown.say(line(record, self._shown.target))
 
-    def validated(self, step: int, found: Scores) -> None:
+    def validated(self, step: int, results: Results) -> None:
         """Append one validation to validation.jsonl, draw it and show it."""
+        if results.failures:
+            self.failed(step, results.failures)
         lines: list[str] = []
         scalars: dict[str, float] = {}
-        for name, groups in found.items():
+        for name, groups in results.scores.items():
             for group, score in groups.items():
                 facts = {"step": step, "set": name, "group": group, "clips": score.clips}
-                lines.append(json.dumps({**facts, "targets": score.targets, **score.terms}) + "\n")
+                record = {**facts, "targets": score.targets, **finite(score.terms)}
+                lines.append(json.dumps(record) + "\n")
                 parts = [OWN, *([] if name == OWN else [name]), *([] if group == ALL else [group])]
                 scalars |= {"/".join([*parts, term]): v for term, v in score.terms.items()}
         with self._validations.open("ab", buffering=0) as file:
             _append(file, "".join(lines))
         self._draw(step, scalars)
-        self._shown.say(f"step {step}  validation: {described(found)}")
+        self._shown.say(f"step {step}  validation: {described(results.scores)}")
 
     def _new_board(self, step: int) -> SummaryWriter:
         from torch.utils.tensorboard import SummaryWriter
@@ -177,6 +179,11 @@ class Metrics:
                 self._board.add_scalar(tag, value, step)
         except OSError:
             self._lost = self._lost or 1
+
+
+def finite(values: Mapping[str, float]) -> dict[str, float | None]:
+    """The values, None for those that JSON has no number for."""
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
 def _append(file: RawIOBase, text: str) -> bool:

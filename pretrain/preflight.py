@@ -56,8 +56,8 @@ def check(config: Config, *, world_size: int, device: str, environ: Mapping[str,
         raise UserError(
             "distill.weight needs a model to follow; name its weights with init_from=PATH"
         )
-    if is_new and "RANK" not in environ:  # the ranks find out for themselves
-        _try_import(config, plan)
+    if "RANK" not in environ and (is_new or config.distill.weight):  # ranks find out themselves
+        _try_import(config, plan, model, is_new=is_new)
     return Ready(
         plan=plan,
         outline=model,
@@ -68,14 +68,15 @@ def check(config: Config, *, world_size: int, device: str, environ: Mapping[str,
     )
 
 
-def _try_import(config: Config, plan: Plan) -> None:
+def _try_import(config: Config, plan: Plan, model: Outline, *, is_new: bool) -> None:
     """UserError where what ``init_from`` names does not fit the run."""
     if config.init_from is None:
         return
-    bring(config, config.model.build())
-    if config.init_level == "all":
+    bring(config, config.model.build(), config.init_from)
+    if config.init_level == "all" and is_new:
         store, name, manifest = opened(config.init_from)
         continued(plan, manifest.state, store.place(name), config.data)
+        refuse_other_shapes(store.place(name), manifest, model.shapes)
 
 
 def _held_out(config: Config) -> tuple[HeldOut, ...]:
@@ -83,9 +84,10 @@ def _held_out(config: Config) -> tuple[HeldOut, ...]:
     for one in sets:
         config.model.check(one.plan.census)
     if config.validation.stop_after and not any(one.name == OWN for one in sets):
+        given = f"validation.stop_after={config.validation.stop_after}"
+        why = "validation.every is 0" if config.validation.every == 0 else "no clips are set apart"
         raise UserError(
-            "validation.stop_after needs clips that are set apart and data.path has none; pack it "
-            "again with validation=0.01, or leave stop_after out"
+            f"{given} but {why}; pack with validation=0.01 and let it validate, or leave it out"
         )
     return sets
 

@@ -12,6 +12,7 @@ from pretrain.checkpoint.saver import Saver
 from pretrain.config import Config
 from pretrain.engine import Engine
 from pretrain.start import Course, Say
+from pretrain.validation import own_digest
 
 LAST_SECONDS = 60.0
 """What a process that ends on an error gives the save under way."""
@@ -51,7 +52,8 @@ class Saving:
     def after(self, step: int, figures: Mapping[str, float]) -> None:
         """Begin a save if one is due after ``step`` steps; it keeps ``figures``."""
         epoch, before = self._course.plan.progress(step), self._course.plan.progress(step - 1)
-        if due(self._config.checkpoint, step, epoch, before):
+        is_best = self._config.checkpoint.keep_best and figures.get("best_step") == step
+        if is_best or due(self._config.checkpoint, step, epoch, before):
             self._save(step, figures)
 
     def finish(self, step: int, figures: Mapping[str, float]) -> None:
@@ -84,6 +86,8 @@ class Saving:
             starts=self._starts,
             resume_points=self._course.resume_points,
             figures=dict(figures),
+            held_out=own_digest(self._course.held_out),
+            init_from=self._course.init_from,
             shapes=self._engine.shapes,
             config=self._config.model_dump(mode="json"),
             versions={name: version(name) for name in LIBRARIES},

@@ -18,7 +18,7 @@ from pretrain.distill import Teacher
 from pretrain.engine import Engine, Processes
 from pretrain.initial import check, teacher_of
 from pretrain.preflight import Ready, continued
-from pretrain.validation import Best, spent
+from pretrain.validation import HeldOut, best_of, spent
 from pretrain.weights.bring import bring
 from shards.errors import UserError
 from shards.plan import Plan
@@ -31,8 +31,8 @@ DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 @dataclass(frozen=True)
 class Course:
-    """Where a run goes: its data, what trains, its first step, the step to stop after, and the
-    climbs of its rate.
+    """Where a run goes: its data, what trains, its first step, the step to stop after, the climbs
+    of its rate, what it validates on, and the exact place of the weights that it began with.
     """
 
     plan: Plan
@@ -40,6 +40,8 @@ class Course:
     start: int
     target: int
     resume_points: tuple[int, ...] = ()
+    held_out: tuple[HeldOut, ...] = ()
+    init_from: str | None = None
 
     @property
     def thaws(self) -> tuple[int, ...]:
@@ -47,11 +49,17 @@ class Course:
         return self.training.changes(self.start, self.target)
 
 
-def set_course(config: Config, ready: Ready, resume: Resume | None, say: Say) -> Course:
-    """The course of a new run, or of one that goes on from the checkpoint ``resume``."""
+def set_course(
+    config: Config, ready: Ready, resume: Resume | None, init_from: str | None, say: Say
+) -> Course:
+    """The course of a new run, or of one that goes on from the checkpoint ``resume``.
+
+    ``init_from`` is the exact place of the weights that a new run begins with.
+    """
     if resume is None:
         plan = ready.plan
-        return Course(plan, _training(config, ready, plan), 0, config.train.target(plan))
+        trained, target = _training(config, ready, plan), config.train.target(plan)
+        return Course(plan, trained, 0, target, (), ready.held_out, init_from)
     saved = resume.manifest.state
     plan, changes = continued(ready.plan, saved, resume.place, config.data)
     if changes:
@@ -68,7 +76,9 @@ def set_course(config: Config, ready: Ready, resume: Resume | None, say: Say) ->
             f"the learning rate climbs back in {config.schedule.resume_warmup} steps from step "
             f"{saved.step}: {'; '.join(why) or 'schedule.resume_warmup_on=restart'}"
         )
-    return Course(plan, _training(config, ready, plan), saved.step, target, points)
+    trained = _training(config, ready, plan)
+    begun = saved.init_from or init_from or config.init_from
+    return Course(plan, trained, saved.step, target, points, ready.held_out, begun)
 
 
 def _training(config: Config, ready: Ready, plan: Plan) -> Training:
@@ -79,7 +89,7 @@ def ended(config: Config, course: Course, resume: Resume) -> str:
     """Why the run has nothing left to do, "" if it has."""
     if course.start >= course.target:
         return f"the target is {course.target}"
-    best = Best.of(resume.manifest.state.figures)
+    best = best_of(resume, course.held_out)
     if spent(config.validation, best):
         return (
             f"where it ended as validation.stop_after={config.validation.stop_after} says (the "
@@ -101,8 +111,8 @@ def start_engine(
     Beside it the imported model, where the run is to stay near to it.
     """
     follows = config.distill.is_on(course.start)
-    imports = config.init_from and (resume is None or follows)
-    initial = processes.each(lambda: bring(config, fresh_model(config))) if imports else None
+    place = course.init_from if resume is None or follows else None
+    initial = processes.each(lambda: bring(config, fresh_model(config), place)) if place else None
     teacher = teacher_of(config, initial, processes.device, DTYPES[config.precision])
     engine = tried_engine(config, ready, course, processes, teacher)
     if resume:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
+import xxhash
 from pydantic import Field
 
 from pretrain.checkpoint.keep import VALIDATION_LOSS
@@ -20,6 +22,7 @@ from shards.dataset import DataConfig, SourceConfig, open_corpus, open_plan
 from shards.errors import UserError
 from shards.index import SPLIT
 from shards.plan import BatchConfig, Plan
+from shards.reading import Failure
 from shards.section import Section
 from shards.stream import stream
 
@@ -70,7 +73,7 @@ class Best:
 
     def figures(self) -> dict[str, float]:
         """What a checkpoint keeps of it."""
-        if not self.step:
+        if math.isinf(self.loss):
             return {}
         return {f"best_{OWN}_loss": self.loss, "best_step": self.step, "since_best": self.since}
 
@@ -119,6 +122,28 @@ class HeldOut:
     data: DataConfig
     steps: int
 
+    @property
+    def digest(self) -> str:
+        """Of which clips these are: losses on others cannot be compared."""
+        facts = {**self.plan.fingerprint, "steps": self.steps}
+        if self.steps == self.plan.step_at(1.0):  # all clips, in whatever batches
+            facts = {key: facts[key] for key in facts if key.startswith("data.")}
+            facts["clips by shard"] = self.plan.census.counts.sum(axis=1).tolist()
+        return xxhash.xxh3_64_hexdigest(json.dumps(facts, sort_keys=True).encode())
+
+
+def own_digest(sets: tuple[HeldOut, ...]) -> str:
+    """That of the run's own clips, "" where it has none set apart."""
+    return next((held.digest for held in sets if held.name == OWN), "")
+
+
+@dataclass(frozen=True)
+class Results:
+    """The ``scores`` of one validation, and the clips that could not be read for it."""
+
+    scores: Scores
+    failures: tuple[Failure, ...] = ()
+
 
 def held_out(
     validation: ValidationConfig, data: DataConfig, batch: BatchConfig, seed: int
@@ -129,15 +154,19 @@ def held_out(
     """
     if validation.every == 0:
         return ()
-    sets = []
-    if validation.every or _is_split(data):
-        sets.append((OWN, data.places))
+    sets = [(OWN, data.places)] if _is_split(data) else []
     sets += [(_name(source), (source,)) for source in validation.sources]
-    names = [name for name, _ in sets]
+    if validation.every and not sets:
+        raise UserError(
+            f"validation.every={validation.every}: the shards have no clips set apart; pack them "
+            "again with validation=0.01, or name others in validation.sources"
+        )
+    names = [OWN, *(_name(source) for source in validation.sources)]
     for name in names:
         if names.count(name) > 1:
             raise UserError(
-                f"validation.sources: two are called {name}; give each a name of its own"
+                f"validation.sources: {name} is the name of two sets; give each {{path: ..., "
+                "name: ...} one of its own"
             )
     found = []
     for name, places in sets:
@@ -188,23 +217,37 @@ def opened_set(
 
 def validate(
     forward: Callable[[Batch], Terms], sets: tuple[HeldOut, ...], model: Family, ranks: Together
-) -> Scores:
+) -> Results:
     """The scores of every set, by its name; all ranks get the same.
 
-    ``forward`` is to be in evaluation mode. Clips that cannot be read are left out.
+    ``forward`` is to be in evaluation mode. Clips that cannot be read are left out and told;
+    UserError where that leaves none.
     """
-    results: dict[str, Mapping[str, Score]] = {}
+    found: dict[str, Mapping[str, Score]] = {}
+    failures: list[Failure] = []
     for held in sets:
-        own = _own_sums(forward, held, model, ranks)
-        sums = merged(ranks.gather(own))
+        failed: list[Failure] = []
+        own = merged(list(_own_sums(forward, held, model, ranks, failed)))
+        shares = ranks.gather((own, failed))
+        sums = merged([share for share, _ in shares])
+        failures += [failure for _, share in shares for failure in share]
+        if not len(sums.rows):
+            raise UserError(
+                f"validation: no clip of {held.name} can be read ({failures[-1].shard}: "
+                f"{failures[-1].reason}); mend its shards or leave it out"
+            )
         targets = model.targets(held.plan.corpus, sums.rows)
-        results[held.name] = scores(held.plan.corpus, sums, targets)
-    return results
+        found[held.name] = scores(held.plan.corpus, sums, targets)
+    return Results(found, tuple(failures))
 
 
 def _own_sums(
-    forward: Callable[[Batch], Terms], held: HeldOut, model: Family, ranks: Together
-) -> ClipSums:
+    forward: Callable[[Batch], Terms],
+    held: HeldOut,
+    model: Family,
+    ranks: Together,
+    failed: list[Failure],
+) -> Iterator[ClipSums]:
     own = stream(
         held.plan,
         model.fields(),
@@ -214,12 +257,9 @@ def _own_sums(
         config=held.data,
         pin_memory=ranks.device.type == "cuda",
     )
-    return merged(list(_summed(forward, on_device(own, ranks.device, depth=1))))
-
-
-def _summed(forward: Callable[[Batch], Terms], batches: Iterator[Batch]) -> Iterator[ClipSums]:
-    for batch in batches:
+    for batch in on_device(own, ranks.device, depth=1):
         terms = forward(batch)  # stand-ins too: ZeRO-3 gathers weights on all ranks together
+        failed.extend(batch.failures)
         if len(batch.rows):
             yield ClipSums(
                 np.asarray(batch.rows),
@@ -248,9 +288,11 @@ class Validator:
         target: int,
         resume: Resume | None,
     ) -> None:
-        """The best so far is what the checkpoint ``resume`` keeps of it."""
+        """The best so far is what the checkpoint ``resume`` keeps of it, if of the same clips."""
         self._config, self._engine, self._sets, self._target = config, engine, sets, target
-        self._best = Best.of(resume.manifest.state.figures if resume else {})
+        self._best = best_of(resume, sets)
+        saved = resume.manifest.state.figures if resume else {}
+        self._owed = VALIDATION_LOSS not in saved and (resume or config.init_from) is not None
         self._measured: dict[str, float] = {}
         self._step = -1
 
@@ -268,20 +310,40 @@ class Validator:
         """Whether the run is to end because validation does not get better."""
         return spent(self._config.validation, self._best)
 
-    def after(self, step: int) -> Scores:
-        """The scores after ``step`` steps, where a validation is due."""
+    def first(self, step: int) -> Results | None:
+        """`after` where the run begins, if that says something new.
+
+        Imported weights were not validated before; nor was a checkpoint of a run that was asked to
+        stop just then.
+        """
+        return self.after(step) if self._owed else None
+
+    def after(self, step: int) -> Results | None:
+        """What came of a validation after ``step`` steps, where one is due."""
         every = self._config.validation.every or self._config.checkpoint.every
         if not self._sets or (step % every and step != self._target):
-            return {}
-        with self._engine.evaluating():
-            found = validate(
-                self._engine.forward, self._sets, self._config.model, self._engine.processes
-            )
-        if OWN in found:
-            loss = found[OWN][ALL].terms["loss"]
-            self._measured, self._step = {VALIDATION_LOSS: loss}, step
-            self._best = self._best.after(loss, step)
+            return None
+        found = measured(self._config, self._engine, self._sets)
+        if OWN in found.scores:
+            loss = found.scores[OWN][ALL].terms["loss"]
+            self._best, self._step = self._best.after(loss, step), step
+            self._measured = {VALIDATION_LOSS: loss} if math.isfinite(loss) else {}
         return found
+
+
+def measured(config: Config, engine: Engine, sets: tuple[HeldOut, ...]) -> Results:
+    """`validate` with a run's engine; all ranks end together with a UserError."""
+    with engine.evaluating():
+        return engine.processes.each(
+            lambda: validate(engine.forward, sets, config.model, engine.processes)
+        )
+
+
+def best_of(resume: Resume | None, sets: tuple[HeldOut, ...]) -> Best:
+    """The best validation on these clips of the run that goes on from ``resume``."""
+    if resume is None or resume.manifest.state.held_out != own_digest(sets):
+        return Best()
+    return Best.of(resume.manifest.state.figures)
 
 
 def spent(validation: ValidationConfig, best: Best) -> bool:

@@ -37,12 +37,16 @@ class CheckpointConfig(Section):
 
 @dataclass(frozen=True)
 class Saved:
-    """A committed checkpoint, as far as keeping it is concerned."""
+    """A committed checkpoint, as far as keeping it is concerned.
+
+    Losses on the same ``held_out`` clips can be compared.
+    """
 
     name: str
     step: int
     epoch: float
     validation_loss: float | None = None
+    held_out: str = ""
 
 
 def due(config: CheckpointConfig, step: int, epoch: float, epoch_before: float) -> bool:
@@ -65,7 +69,11 @@ def kept(config: CheckpointConfig, saved: Sequence[Saved]) -> frozenset[str]:
     if config.keep_every_steps:
         chosen |= {one.name for one in by_step if one.step % config.keep_every_steps == 0}
     chosen |= {one.name for one in _first_of_windows(config, by_step)}
-    judged = [one for one in by_step if one.validation_loss is not None]
+    judged = [
+        one
+        for one in by_step
+        if one.validation_loss is not None and one.held_out == by_step[-1].held_out
+    ]
     if config.keep_best and judged:
         chosen.add(min(judged, key=lambda one: one.validation_loss or 0.0).name)
     return frozenset(chosen)
@@ -100,4 +108,5 @@ def prune(store: Store, config: CheckpointConfig, damaged: Collection[str] = ())
 
 def _saved(name: str, manifest: Manifest) -> Saved:
     state = manifest.state
-    return Saved(name, state.step, state.epoch, state.figures.get(VALIDATION_LOSS))
+    loss = state.figures.get(VALIDATION_LOSS)
+    return Saved(name, state.step, state.epoch, loss, state.held_out)

@@ -60,9 +60,10 @@ class State(BaseModel):
 
     ``target`` is the step at which the run was to end, ``updates`` what Adam's bias correction
     counts, ``starts`` are the steps at which the run was started, ``resume_points`` those from
-    which its rate climbed back, ``figures`` what was measured until this step. Random numbers are
-    drawn anew for every micro-batch from the seed, the step and its place, so no rank has a state
-    of them to keep.
+    which its rate climbed back, ``figures`` what was measured until this step, of which losses are
+    on the clips whose digest is ``held_out``, and ``init_from`` the exact place of the weights that
+    the run began with. Random numbers are drawn anew for every micro-batch from the seed, the step
+    and its place, so no rank has a state of them to keep.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -76,6 +77,8 @@ class State(BaseModel):
     starts: tuple[int, ...] = ()
     resume_points: tuple[int, ...] = ()
     figures: dict[str, float] = {}
+    held_out: str = ""
+    init_from: str | None = None
     shapes: dict[str, tuple[int, ...]]
     config: dict[str, Any] = {}
     versions: dict[str, str] = {}

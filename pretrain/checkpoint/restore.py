@@ -92,12 +92,18 @@ def _next(listed: Iterator[_Found]) -> _Found | str | None:
 
 
 def _damage(store: Store, name: str, manifest: Manifest, ranks: Ranks) -> DamageError | None:
-    found = None
+    found = unread = None
     try:
         check_files(store, name, list(manifest.files.items())[ranks.rank :: ranks.world_size])
     except DamageError as damage:
         found = str(damage)
-    damages = [one for one in ranks.gather(found) if one is not None]
+    except OSError as error:  # whether it is damaged is not known
+        unread = str(error)
+    told = ranks.gather((found, unread))
+    for _, why in told:
+        if why is not None:
+            ranks.fail(why)
+    damages = [one for one, _ in told if one is not None]
     return DamageError(damages[0]) if damages else None
 
 

@@ -24,15 +24,13 @@ class Initial:
     fit: Fit
 
 
-def bring(config: Config, model: nn.Module) -> Initial | None:
-    """What ``init_from`` names, fitted to a freshly initialised ``model``; None without it.
+def bring(config: Config, model: nn.Module, place: str) -> Initial:
+    """The weights at ``place``, which is ``init_from``, fitted to a freshly initialised ``model``.
 
     UserError as `read_weights` and `fit`, and where ``init_level`` asks for more than there is.
     """
-    if config.init_from is None:
-        return None
     try:
-        weights = read_weights(config.init_from)
+        weights = read_weights(place)
     except UserError as error:
         raise UserError(f"init_from: {error}") from error
     if config.init_level != "weights" and weights.kind != SEGUE:

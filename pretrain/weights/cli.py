@@ -18,6 +18,7 @@ Family = Literal["gpt_sovits_s1"]
 Format = Literal["gpt-sovits-s1", "seed-vc", "safetensors"]
 Dtype = Literal["fp32", "bf16", "fp16"]
 _WRITTEN = ".safetensors"
+_CONFIGS = (".yaml", ".yml")
 _WRITERS = {
     "gpt-sovits-s1": "pretrain.weights.gpt_sovits_s1_release",
     "seed-vc": "pretrain.weights.seed_vc_release",
@@ -113,6 +114,11 @@ def _fit(
 def _translate(file: Path, out: Path) -> None:
     from pretrain.weights.upstream_configs import write_run_config
 
+    if out.exists() and out.suffix not in _CONFIGS:
+        raise UserError(
+            f"command line: --config without --to would write a run's config over {out}; name a "
+            "new file, or add --to to compare weights"
+        )
     translation = write_run_config(file, out)
     typer.echo(f"{out}: set run.name and data.path there or on the command line")
     for line in _told(translation):

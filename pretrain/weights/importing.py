@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +42,15 @@ def import_config(
     """
     refuse_absent(weights.kind, weights.place)
     told = _sections(file) if file is not None else {}
-    named = OmegaConf.merge({"model": sizes(weights.config)}, told, {"model": {"name": to}})
+    named = OmegaConf.merge({"model": _model_of(weights)}, told, {"model": {"name": to}})
     return settings.parsed(ImportConfig, named, str(file or weights.place), overrides)
+
+
+def _model_of(weights: Weights) -> dict[str, Any]:
+    """All that a run of ours says of its model, or the sizes that upstream's config has."""
+    model = weights.config.get("model")
+    ours = isinstance(model, Mapping) and model.get("name") == ModelConfig().name
+    return dict(model) if ours and isinstance(model, Mapping) else sizes(weights.config)
 
 
 def _sections(file: Path) -> dict[str, Any]:
@@ -72,10 +79,6 @@ def compared(weights: Weights, config: ImportConfig) -> Fit:
 
 def recorded_model(weights: Weights) -> ModelConfig:
     """The model of the weights, as they say themselves; UserError where they do not."""
-    if weights.kind == SEGUE:
-        return settings.parsed(
-            ImportConfig, {"model": weights.config["model"]}, weights.place, []
-        ).model
     return import_config(weights, ModelConfig().name, None, []).model
 
 

@@ -7,16 +7,23 @@ from functools import partial
 import torch
 
 from pretrain.checkpoint.location import opened
-from pretrain.checkpoint.manifest import EMA, MASTER, Manifest
-from pretrain.checkpoint.restore import whole
+from pretrain.checkpoint.manifest import EMA, MASTER, DamageError, Manifest
+from pretrain.checkpoint.restore import check_files, whole
 from pretrain.weights.found import SEGUE, LazyTensors, Weights
 from shards.errors import UserError
 
 
 def read(place: str, *, ema: bool) -> Weights:
-    """Of a checkpoint or of a run's newest one, by folder or URL; UserError where there is none."""
+    """Of a checkpoint or of a run's newest one, by folder or URL.
+
+    UserError where there is none, and where a file of it is damaged.
+    """
     store, name, manifest = opened(place)
     where = store.place(name)
+    try:
+        check_files(store, name, manifest.files.items())
+    except DamageError as damage:
+        raise UserError(f"{where} is damaged ({damage}); name another checkpoint") from damage
     states = _chosen(manifest, where, ema=ema)
     reads = {of: partial(whole, store, name, manifest, of, key) for of, key in states.items()}
     state = manifest.state

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pretrain.checkpoint.location import opened
 from pretrain.checkpoint.manifest import is_checkpoint
 from pretrain.weights import deepspeed_folder, own, safetensors_files, torch_kinds
 from pretrain.weights.found import KINDS, Weights, refuse_averages
@@ -30,11 +31,23 @@ def read_weights(place: str, *, ema: bool = False) -> Weights:
         raise UserError(f"{place} cannot be read ({error.strerror}); give {_kinds()}") from error
 
 
-def _folder(folder: Path, *, ema: bool) -> Weights:
-    full = folder.absolute()
+def exact(place: str) -> str:
+    """The place itself or, of our runs, that of the newest checkpoint: it stays what it is."""
+    folder = Path(place)
+    if "://" in place or (folder.is_dir() and _is_own(folder)):
+        store, name, _ = opened(place)
+        return store.place(name)
+    return place
+
+
+def _is_own(folder: Path) -> bool:
     # A run's config says where its checkpoints are.
     runs = (folder / "checkpoints").is_dir() or (folder / "config.yaml").is_file()
-    if is_checkpoint(full.name) or runs:
+    return runs or is_checkpoint(folder.absolute().name)
+
+
+def _folder(folder: Path, *, ema: bool) -> Weights:
+    if _is_own(folder):
         return own.read(str(folder), ema=ema)
     if deepspeed_folder.is_deepspeed(folder):
         refuse_averages(str(folder), ema=ema)

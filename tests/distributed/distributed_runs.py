@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -79,17 +80,24 @@ class Run:
         assert process.returncode is not None
         return process.returncode
 
-    def kill_after(self, steps: int) -> None:
-        """Start, and SIGKILL every process once `steps` steps are logged."""
+    def kill_after(self, steps: int, *, saved: bool = False) -> None:
+        """Start, and SIGKILL every process once `steps` steps are logged, and one is saved."""
         process = self.start()
         deadline = time.monotonic() + PATIENCE
-        while len(self.log()) < steps:
+        while len(self.log()) < steps or (saved and not self.committed()):
             if process.poll() is not None or time.monotonic() > deadline:
-                os.killpg(process.pid, signal.SIGKILL)
+                self.kill(process)
                 raise AssertionError(f"no step {steps}: {process.communicate()[0]}")
             time.sleep(0.01)
-        os.killpg(process.pid, signal.SIGKILL)
+        self.kill(process)
         self.output, _ = process.communicate()
+
+    def kill(self, process: subprocess.Popen[str] | Started) -> None:
+        with suppress(ProcessLookupError):  # it has just ended
+            os.killpg(process.pid, signal.SIGKILL)
+
+    def committed(self) -> list[Path]:
+        return list(self.folder.glob("checkpoints/*/COMMITTED"))
 
     def log(self) -> list[dict[str, float]]:
         return read_log(self.folder / "log.jsonl")

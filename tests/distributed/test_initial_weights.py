@@ -59,7 +59,7 @@ def test_weights_and_optimizer_begin_a_new_course_that_stays_near_its_teacher(
     assert (manifest.state.step, manifest.state.updates) == (8, 20)
 
     cut = Run(tmp_path / "cut", token_shards, overrides=settings)
-    cut.kill_after(4)
+    cut.kill_after(4, saved=True)
     assert cut.finish() == 0, cut.output
     assert "init_from is ignored: the run has a checkpoint of its own" in cut.output
     assert cut.losses() == whole.losses()

@@ -66,7 +66,7 @@ def test_a_staged_run_killed_anywhere_continues_bit_for_bit_and_frozen_parts_sta
     assert moved(reference, BOUNDARY, STEPS) == {*early, "h"}
 
     at = random.SystemRandom().randrange(3, STEPS - 1)
-    killed.kill_after(at)
+    killed.kill_after(at, saved=True)
     assert killed.finish() == 0, killed.output
     assert "resumed run" in killed.output, f"killed at {at}: {killed.output}"
     assert killed.losses() == reference.losses(), f"killed at {at}"

@@ -71,8 +71,7 @@ def test_validation_is_the_same_on_any_number_of_processes_and_after_a_kill(
     losses = [found[step]["validation all"] for step in (4, 8, 12)]
     assert losses == sorted(losses, reverse=True)
     assert "step 12  validation: validation loss" in two.output
-    seen = {record["clips"] for record in two.log()}
-    assert sum(r["clips"] for r in two.log() if r["epoch"] <= 1) <= 96 and seen
+    assert sum(r["clips"] for r in two.log() if r["epoch"] <= 1) <= 96
 
     for data, name in ((split_shards, "validation"), (token_shards, "old")):
         done = CliRunner().invoke(app, ["eval", str(two.folder), str(data), "--json"])

@@ -211,3 +211,11 @@ def test_a_config_that_is_not_understood_is_a_user_error(
     (tmp_path / "config").write_text(text)
     with pytest.raises(UserError, match=message):
         command("import", "--config", tmp_path / "config", tmp_path / "out")
+
+
+def test_a_config_is_never_written_over_another_file(tmp_path: Path) -> None:
+    release = save_s1_release(tmp_path / "s1.ckpt", s1_state())
+    content = release.read_bytes()
+    with pytest.raises(UserError, match=r"would write a run's config over .*, or add --to"):
+        command("import", release, "--config", "s1longer-v2.yaml")
+    assert release.read_bytes() == content

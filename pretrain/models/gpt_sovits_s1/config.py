@@ -34,7 +34,7 @@ class S1Config(Section):
         default=0.1, ge=0, lt=1, description="in layers and after positions; upstream fixes 0.1"
     )
     label_smoothing: float = Field(
-        default=0.0, ge=0, lt=1, description="share of a target's weight for all other tokens"
+        default=0.0, ge=0, lt=1, description="share of a target's weight that all tokens have alike"
     )
     alignment: Literal["first_token", "after_first"] = Field(
         default="first_token",

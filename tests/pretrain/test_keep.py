@@ -73,6 +73,12 @@ def test_what_stays_is_a_promise(
         assert len(stay) >= min(len(saved), int(total / STEPS_PER_EPOCH / epochs + 1e-9))
 
 
+def test_losses_on_other_clips_are_not_compared() -> None:
+    old = [Saved(f"old {n}", n, 0.0, validation_loss=0.1 * n, held_out="a") for n in (1, 2)]
+    new = [Saved(f"new {n}", n, 0.0, validation_loss=5.0 + n, held_out="b") for n in (3, 4, 5, 6)]
+    assert kept(CheckpointConfig(keep_last=2), [*old, *new]) == {"new 3", "new 5", "new 6"}
+
+
 def test_a_save_removes_what_is_not_kept(tmp_path: Path) -> None:
     for step in (2, 4, 6, 8):
         save(tmp_path, step, 1, config=CheckpointConfig(keep_last=2, keep_every_steps=4))

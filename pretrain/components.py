@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any
 
 from pydantic import Field, model_validator
 
 from pretrain.groups import Group, OptimizerConfig, Part, parameter_groups
 from pretrain.models.outline import Outline
+from pretrain.models.parts import covered, nearest
 from shards.errors import UserError
 from shards.section import Section
 
@@ -184,14 +183,10 @@ def _parts(key: str, config: ComponentConfig, names: list[str]) -> dict[str, Par
 
 def _fitting(outline: Outline, key: str) -> list[str]:
     """The parameters of the component ``key``, or those whose name fits the pattern ``key``."""
-    if key in outline.components:
-        names = [name for name in outline.shapes if name.startswith(outline.components[key])]
-    else:
-        names = [name for name in outline.shapes if fnmatchcase(name, key)]
+    names = covered(key, outline.shapes, outline.components)
     if names:
         return names
-    known = [*outline.components, *outline.shapes]
-    close = difflib.get_close_matches(key, known, n=3, cutoff=0.5) or list(outline.components)
+    close = nearest(key, outline.shapes, outline.components)
     raise UserError(
         f"components.{key}: no component has this name and no parameter fits this pattern; write "
         f"{', '.join(close[:-1])}{' or ' if close[1:] else ''}{close[-1]}"

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from pretrain.models.parts import Components, component_of
 from pretrain.models.protocol import Family
 
 
@@ -21,7 +22,7 @@ class Outline:
     """
 
     shapes: Mapping[str, tuple[int, ...]]
-    components: Mapping[str, tuple[str, ...]]
+    components: Components
 
     def sizes(self) -> dict[str, int]:
         """How many numbers each parameter has."""
@@ -29,11 +30,10 @@ class Outline:
 
     def component_of(self, name: str) -> str | None:
         """The component that a parameter belongs to."""
-        fitting = (key for key, prefixes in self.components.items() if name.startswith(prefixes))
-        return next(fitting, None)
+        return component_of(name, self.components)
 
 
-def outline_of(model: nn.Module, components: Mapping[str, tuple[str, ...]]) -> Outline:
+def outline_of(model: nn.Module, components: Components) -> Outline:
     """The outline of a model that has been built."""
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     return Outline(shapes, components)

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from pretrain.models.growth import Growth
+from pretrain.models.parts import Components, component_of
 from pretrain.weights.grow import can_grow, grown
-from pretrain.weights.rules import AllowConfig, Components, covered, covered_by, renamed
+from pretrain.weights.rules import AllowConfig, covered, covered_by, renamed
 from shards.errors import UserError
 
 Status = Literal["loaded", "renamed", "reshaped", "grown", "misshaped", "missing", "unexpected"]
@@ -207,8 +208,7 @@ class _Fitting:
     def _row(
         self, name: str, status: Status, of: Tensor, detail: str = "", *, allowed: bool = True
     ) -> Row:
-        parts = self.components.items()
-        component = next((part for part, prefixes in parts if name.startswith(prefixes)), "")
+        component = component_of(name, self.components) or ""
         return Row(name, component, status, of.numel(), detail, allowed)
 
 

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
-from fnmatch import fnmatchcase
 from typing import Literal
 
 from pydantic import Field
 
+from pretrain.models import parts
+from pretrain.models.parts import Components
 from shards.errors import UserError
 from shards.section import Section
-
-Components = Mapping[str, tuple[str, ...]]
-"""The parts of a model, each with the prefixes of its parameters."""
-_MOST_NAMED = 3
 
 
 class AllowConfig(Section):
@@ -46,15 +42,12 @@ class AllowConfig(Section):
 def covered(pattern: str, key: str, names: Iterable[str], components: Components) -> frozenset[str]:
     """The names that a pattern covers; UserError naming ``key`` where there is none."""
     known = list(names)
-    if pattern in components:
-        found = frozenset(name for name in known if name.startswith(components[pattern]))
-    else:
-        found = frozenset(name for name in known if fnmatchcase(name, pattern))
+    found = parts.covered(pattern, known, components)
     if not found:
         raise UserError(
             f"{key}: {pattern!r} matches nothing; {_nearest(pattern, known, components)}"
         )
-    return found
+    return frozenset(found)
 
 
 def covered_by(
@@ -114,6 +107,5 @@ def _doubled(expression: str, replacement: str, names: Iterable[str]) -> str:
 
 
 def _nearest(pattern: str, names: Iterable[str], components: Components) -> str:
-    choices = [*components, *names]
-    close = difflib.get_close_matches(pattern, choices, n=_MOST_NAMED, cutoff=0.3)
-    return f"the nearest names are {', '.join(close or choices[:_MOST_NAMED]) or '(none)'}"
+    close = parts.nearest(pattern, names, components)
+    return f"the nearest names are {', '.join(close) or '(none)'}"

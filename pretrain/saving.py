@@ -29,6 +29,7 @@ class Saving:
         before = resume.manifest.state.starts if resume else ()
         self._starts = (*before, course.start)
         self._saved = course.start
+        self._held_out = own_digest(course.held_out)
         fragments = list(engine.owned())
         store, checkpoint = config.checkpoints(), config.checkpoint
         damaged = resume.damaged if resume else ()
@@ -86,7 +87,7 @@ class Saving:
             starts=self._starts,
             resume_points=self._course.resume_points,
             figures=dict(figures),
-            held_out=own_digest(self._course.held_out),
+            held_out=self._held_out,
             init_from=self._course.init_from,
             shapes=self._engine.shapes,
             config=self._config.model_dump(mode="json"),

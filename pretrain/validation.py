@@ -155,13 +155,13 @@ def held_out(
     if validation.every == 0:
         return ()
     sets = [(OWN, data.places)] if _is_split(data) else []
-    sets += [(_name(source), (source,)) for source in validation.sources]
+    sets += [(source.called, (source,)) for source in validation.sources]
     if validation.every and not sets:
         raise UserError(
             f"validation.every={validation.every}: the shards have no clips set apart; pack them "
             "again with validation=0.01, or name others in validation.sources"
         )
-    names = [OWN, *(_name(source) for source in validation.sources)]
+    names = [OWN, *(source.called for source in validation.sources)]
     for name in names:
         if names.count(name) > 1:
             raise UserError(
@@ -178,10 +178,6 @@ def held_out(
                 raise
             raise UserError(str(error).replace("data.path", "validation.sources")) from error
     return tuple(found)
-
-
-def _name(source: SourceConfig) -> str:
-    return source.name or source.path.rstrip("/").rpartition("/")[2]
 
 
 def _is_split(data: DataConfig) -> bool:

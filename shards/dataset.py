@@ -29,6 +29,11 @@ class SourceConfig(Section):
         default=1.0, ge=0.001, le=1000, description="how often an epoch holds each clip: 0.05, 2.5"
     )
 
+    @property
+    def called(self) -> str:
+        """Its name, or its folder's."""
+        return self.name or self.path.rstrip("/").rpartition("/")[2]
+
 
 class DataConfig(Section):
     """``data``: where the shards are and how they are read."""
@@ -85,7 +90,7 @@ def open_corpus(data: DataConfig) -> Corpus:
     """The indexes of all sources; UserError for a missing, unreadable or empty one."""
     sources = [
         Source(
-            place.name or place.path.rstrip("/").rpartition("/")[2],
+            place.called,
             _open_index(place.path, data.cache),
             Fraction(str(place.repeat)).limit_denominator(1000),
         )

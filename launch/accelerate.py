@@ -14,6 +14,8 @@ from pathlib import Path
 from pretrain.zero import DeepSpeedConfig, accelerate_file
 
 LAUNCHER = ("accelerate", "launch")
+JOIN_SECONDS = 600
+"""How long a node waits for the others."""
 
 
 @dataclass(frozen=True)
@@ -29,18 +31,51 @@ class Command:
         return " ".join([*settings, shlex.join(self.arguments)])
 
 
-def local_command(
-    config: Path, overrides: Sequence[str], *, processes: int, device: str, zero: DeepSpeedConfig
+@dataclass(frozen=True)
+class Meeting:
+    """Several nodes that train one run, and where they meet.
+
+    ``rank`` is this node's; node 0 listens on ``port`` of ``head``, a name or address of its own
+    that the others reach it by.
+    """
+
+    nodes: int
+    rank: int
+    head: str
+    port: int
+
+    def arguments(self) -> tuple[str, ...]:
+        """What accelerate launch is told of it."""
+        conf = f"is_host={int(self.rank == 0)},join_timeout={JOIN_SECONDS}"
+        return (
+            *("--num_machines", str(self.nodes), "--machine_rank", str(self.rank)),
+            *("--main_process_ip", self.head, "--main_process_port", str(self.port)),
+            *("--rdzv_backend", "c10d", "--rdzv_conf", f"{conf},read_timeout={JOIN_SECONDS}"),
+            *("--deepspeed_multinode_launcher", "standard"),
+        )
+
+
+def launch_command(
+    config: Path,
+    overrides: Sequence[str],
+    *,
+    processes: int,
+    device: str,
+    zero: DeepSpeedConfig,
+    meeting: Meeting | None = None,
 ) -> Command:
-    """The command that trains ``config`` in ``processes`` processes on this machine."""
+    """The command that trains ``config`` in ``processes`` processes on this machine.
+
+    With a ``meeting`` the machine is one of several, each with so many.
+    """
+    where = meeting.arguments() if meeting else ("--main_process_port", str(free_port()))
     arguments = (
         *LAUNCHER,
         "--config_file",
         str(accelerate_config(zero)),
         "--num_processes",
-        str(processes),
-        "--main_process_port",
-        str(free_port()),
+        str(processes * (meeting.nodes if meeting else 1)),
+        *where,
         "-m",
         "pretrain",
         str(config),

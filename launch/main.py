@@ -48,14 +48,26 @@ app.add_typer(checkpoint_app, name="checkpoint")
 
 
 @app.command()
-def launch(config: Config, overrides: Overrides = None, nproc: Processes = 1) -> None:
-    """Train on this machine; the same command resumes.
+def launch(
+    config: Config,
+    overrides: Overrides = None,
+    nproc: Processes = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="Machines that train together.")] = 1,
+    node_rank: Annotated[int, typer.Option(min=0, help="This machine's number, from 0.")] = 0,
+    head: Annotated[
+        str | None, typer.Option(help="Machine 0, as all machines reach it.", metavar="HOST")
+    ] = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Free port of machine 0.")] = 29500,
+) -> None:
+    """Train on this machine, or with others; the same command resumes.
 
-    It checks the run, shows the accelerate launch command that it stands for, and runs it.
+    It checks the run, shows the accelerate launch command that it stands for, and runs it. Give it
+    on each of several machines, with that machine's --node-rank.
     """
     from launch import local
 
-    raise typer.Exit(local.launch(config, overrides or [], nproc))
+    meeting = local.meeting(nodes, node_rank, head, port)
+    raise typer.Exit(local.launch(config, overrides or [], nproc, meeting))
 
 
 app.command(name="eval")(evaluate)

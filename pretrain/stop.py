@@ -8,6 +8,7 @@ from types import FrameType
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 FILE_NAME = "STOP"
+INTERRUPTED = 75
 
 
 class StopRequest:

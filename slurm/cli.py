@@ -18,14 +18,32 @@ def slurm() -> None:
     # With a callback, typer asks for a command's name even where there is only one.
 
 
+Partition = Annotated[str | None, typer.Option(help="Partition of the cluster.")]
+Account = Annotated[str | None, typer.Option(help="Account that pays.")]
+Qos = Annotated[str | None, typer.Option(help="Quality of service.")]
+Constraint = Annotated[str | None, typer.Option(help="Features nodes must have.")]
+Memory = Annotated[str | None, typer.Option(help="Memory of each node: 200G; 0 takes all.")]
+Mail = Annotated[str | None, typer.Option(help="Address to write to at ends and requeues.")]
+Container = Annotated[str | None, typer.Option(help="Image that the processes run in.")]
+Further = Annotated[
+    list[str] | None,
+    typer.Option(help="A further option of sbatch, such as --sbatch=--exclusive; repeatable."),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the job script only.")]
+
+
 @app.command()
 def submit(
     config: Annotated[Path, typer.Argument(help="A run's YAML file.", metavar="CONFIG")],
-    nodes: Annotated[int, typer.Option(min=1, help="Nodes to reserve.")],
-    gpus_per_node: Annotated[int, typer.Option(min=0, help="GPUs of each node; 0 trains on CPU.")],
-    time: Annotated[str, typer.Option(help="Time limit as sbatch writes it: 24:00:00, 2-00:00.")],
     overrides: Annotated[
         list[str] | None, typer.Argument(help="Settings to change.", metavar="KEY.SUB=VALUE")
+    ] = None,
+    nodes: Annotated[int, typer.Option(min=1, help="Nodes to reserve.")] = 1,
+    gpus_per_node: Annotated[
+        int | None, typer.Option(min=0, help="GPUs of each node; 0 trains on CPU.")
+    ] = None,
+    time: Annotated[
+        str | None, typer.Option(help="Time limit as sbatch writes it: 24:00:00, 2-00:00.")
     ] = None,
     nproc_per_node: Annotated[
         int | None, typer.Option(min=1, help="Processes of each node; by default one per GPU.")
@@ -34,31 +52,74 @@ def submit(
         int | None,
         typer.Option(min=1, help="Cores of each node; by default one per process and worker."),
     ] = None,
-    partition: Annotated[str | None, typer.Option(help="Partition of the cluster.")] = None,
-    account: Annotated[str | None, typer.Option(help="Account that pays.")] = None,
-    qos: Annotated[str | None, typer.Option(help="Quality of service.")] = None,
-    constraint: Annotated[str | None, typer.Option(help="Features nodes must have.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the job script only.")] = False,
+    partition: Partition = None,
+    account: Account = None,
+    qos: Qos = None,
+    constraint: Constraint = None,
+    mem: Memory = None,
+    mail: Mail = None,
+    container: Container = None,
+    sbatch: Further = None,
+    array: Annotated[
+        str | None,
+        typer.Option(help="Tasks that go on one after the other: 1-5.", metavar="NUMBERS"),
+    ] = None,
+    dependency: Annotated[
+        str | None, typer.Option(help="Jobs to wait for, as sbatch writes it: afterok:4711.")
+    ] = None,
+    lead: Annotated[
+        int | None,
+        typer.Option(min=1, help="Seconds before the time limit to save and stop in."),
+    ] = None,
+    max_requeues: Annotated[
+        int | None, typer.Option(min=0, help="Starts again after time limits and preemptions.")
+    ] = None,
+    max_failures: Annotated[
+        int | None, typer.Option(min=0, help="Starts again after failures.")
+    ] = None,
+    exclude_failed: Annotated[
+        bool | None,
+        typer.Option("--exclude-failed", help="Start again without the node that failed."),
+    ] = None,
+    dry_run: DryRun = False,
 ) -> None:
     """Submit a run to SLURM; the same command resumes it."""
     from slurm.script import Resources, render
-    from slurm.submit import job_for, submit_job
+    from slurm.site import load_site
+    from slurm.submit import given, prepare, submit_job
 
+    site = load_site().overridden(
+        {
+            "partition": partition,
+            "account": account,
+            "qos": qos,
+            "constraint": constraint,
+            "mem": mem,
+            "mail": mail,
+            "container": container,
+            "sbatch": sbatch,
+            "lead": lead,
+            "max_requeues": max_requeues,
+            "max_failures": max_failures,
+            "exclude_failed": exclude_failed,
+        }
+    )
+    gpus = given("--gpus-per-node", gpus_per_node, site.gpus_per_node)
     resources = Resources(
         nodes=nodes,
-        gpus_per_node=gpus_per_node,
-        processes_per_node=nproc_per_node or max(1, gpus_per_node),
+        gpus_per_node=gpus,
+        processes_per_node=nproc_per_node or max(1, gpus),
         cpus_per_node=cpus_per_node or 0,
-        time=time,
-        partition=partition,
-        account=account,
-        qos=qos,
-        constraint=constraint,
+        time=given("--time", time, site.time),
+        array=array,
+        dependency=dependency,
     )
-    job = job_for(config, overrides or [], resources)
+    prepared = prepare(config, overrides or [], resources, site)
+    if prepared.word:
+        typer.echo(prepared.word, err=True)
     if dry_run:
-        typer.echo(render(job), nl=False)
+        typer.echo(render(prepared.job), nl=False)
         return
-    submitted = submit_job(job)
-    typer.echo(f"submitted job {submitted.job_id}, script {job.folder / 'job.sh'}")
-    typer.echo(f"follow it: tail -F {submitted.log}")
+    submitted = submit_job(prepared)
+    typer.echo(f"submitted job {submitted.job_id}, script {prepared.job.submitted / 'job.sh'}")
+    typer.echo(f"follow it: segue logs {prepared.job.folder} -f")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,28 +9,33 @@ from pathlib import Path
 from string import Template
 
 from shards.errors import UserError
+from slurm.directives import directive
+from slurm.site import SiteConfig
 
 CPU = """
 # No GPUs: DeepSpeed's CPU accelerator, and an equal share of the cores for each process.
 export DS_ACCELERATOR=cpu
 export OMP_NUM_THREADS=$((SLURM_CPUS_PER_TASK / processes))
 """
-ASKED = "# What the site needs to know to choose nodes."
+ASKED = "# What the site wants to know to choose nodes."
+SCRIPT, CONFIG, CODE = "job.sh", "config.yaml", "code"
+"""Names in a submission's folder."""
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What a job reserves. ``time`` and all after it are in sbatch's own notation."""
+    """What a job reserves. ``time`` is in sbatch's notation; ``lead`` seconds before it ends the
+    job is warned. ``array`` are the numbers of an array's tasks, which run one after the other.
+    """
 
     nodes: int
     gpus_per_node: int
     processes_per_node: int
     cpus_per_node: int
     time: str
-    partition: str | None = None
-    account: str | None = None
-    qos: str | None = None
-    constraint: str | None = None
+    lead: int = 0
+    array: str | None = None
+    dependency: str | None = None
 
     @property
     def world_size(self) -> int:
@@ -41,19 +45,23 @@ class Resources:
 
 @dataclass(frozen=True)
 class Job:
-    """One run as a job. Paths are absolute; ``programs`` is the folder that holds accelerate."""
+    """One run as a job. Paths are absolute.
+
+    ``submitted`` is the folder of this submission, with the code, the config and the script;
+    ``accelerate_config`` a name in the code's configs/accelerate.
+    """
 
     name: str
     folder: Path
+    submitted: Path
     working_folder: Path
-    programs: Path
-    accelerate_config: Path
-    config: Path
-    overrides: tuple[str, ...]
+    python: Path
+    accelerate_config: str
     resources: Resources
+    site: SiteConfig
 
 
-class _Script(Template):
+class ShellTemplate(Template):
     """A template that leaves ``$`` to the shell."""
 
     delimiter = "@@"
@@ -61,48 +69,95 @@ class _Script(Template):
 
 def render(job: Job) -> str:
     """The job script as text; UserError for a value that sbatch cannot read from a script."""
-    resources = job.resources
+    resources, site = job.resources, job.site
+    gpus = [directive("gpus-per-node", str(resources.gpus_per_node))]
+    asked = [*(gpus if resources.gpus_per_node else []), *site.directives()]
+    number = "%A_%a" if resources.array else "%j"
     template = Path(__file__).with_name("job.sh").read_text(encoding="utf-8")
-    return _Script(template).substitute(
-        name=_directive("job-name", job.name),
-        chdir=_directive("chdir", str(job.working_folder)),
+    return ShellTemplate(template).substitute(
+        name=directive("job-name", job.name),
+        dependency="\n".join(_order(resources)),
+        chdir=directive("chdir", str(job.working_folder)),
         # sbatch replaces %j; a percent sign of the folder's own is doubled.
-        output=_directive("output", f"{job.folder}".replace("%", "%%") + "/slurm-%j.out"),
-        nodes=_directive("nodes", str(resources.nodes)),
-        cpus=_directive("cpus-per-task", str(resources.cpus_per_node)),
-        time=_directive("time", resources.time),
-        asked="\n".join(_asked(resources)),
-        programs=shlex.quote(str(job.programs)),
+        output=directive("output", f"{job.folder}/slurm".replace("%", "%%") + f"/job-{number}.out"),
+        nodes=directive("nodes", str(resources.nodes)),
+        cpus=directive("cpus-per-task", str(resources.cpus_per_node)),
+        time=directive("time", resources.time),
+        signal=directive("signal", f"B:USR1@{resources.lead}"),
+        asked="".join(f"{line}\n" for line in ([ASKED, *asked] if asked else [])),
+        setup="".join(f"{line}\n" for line in setup(site)),
+        submitted=shlex.quote(str(job.submitted)),
+        run=shlex.quote(str(job.folder)),
+        python="\n".join(interpreter(site, job.python)),
         processes=resources.processes_per_node,
         cpu="" if resources.gpus_per_node else CPU,
-        accelerate_config=shlex.quote(str(job.accelerate_config)),
-        run="\n    ".join(shlex.quote(word) for word in (str(job.config), *job.overrides)),
+        accelerate_config=shlex.quote(job.accelerate_config),
+        **_container(site, [job.working_folder, job.folder], bool(resources.gpus_per_node)),
+        limits="".join(f" \\\n    {limit}" for limit in _limits(job)),
     )
 
 
-def _asked(resources: Resources) -> Iterator[str]:
-    wanted = {
-        "gpus-per-node": str(resources.gpus_per_node) if resources.gpus_per_node else None,
-        "partition": resources.partition,
-        "account": resources.account,
-        "qos": resources.qos,
-        "constraint": resources.constraint,
-    }
-    lines = [_directive(option, value) for option, value in wanted.items() if value is not None]
-    if lines:
-        yield ASKED
-        yield from lines
+def setup(site: SiteConfig) -> Iterator[str]:
+    """The site's own lines and variables."""
+    yield from site.setup
+    for name, value in site.environment.items():
+        yield f"export {name}={shlex.quote(value)}"
 
 
-def _directive(option: str, value: str) -> str:
-    # Inside double quotes sbatch (22.05) takes everything as it is, but a backslash switches off
-    # the %-patterns of --output and a line break ends the directive.
-    if re.search(r"[\\\x00-\x1f]", value):
+def interpreter(site: SiteConfig, python: Path) -> Iterator[str]:
+    """Which Python runs; ``python`` is the one that submits."""
+    if site.python or site.container:
+        yield f"python={shlex.quote(site.python or 'python3')}"
+        return
+    yield "# The Python that submitted the job."
+    yield f"python={shlex.quote(str(python))}"
+    yield f'export PATH={shlex.quote(str(python.parent))}:"$PATH"'
+
+
+def _order(resources: Resources) -> Iterator[str]:
+    after = resources.dependency
+    if after and "?" in after:
         raise UserError(
-            f"--{option}={value!r} cannot stand in a job script; write it without line breaks "
-            "and backslashes"
+            f"--dependency {after}: with '?' it cannot be joined with the rule that one job of a "
+            "run is at work at a time; separate conditions by ','"
         )
-    if re.fullmatch(r"[\w@%+=:,./-]+", value):
-        return f"#SBATCH --{option}={value}"
-    quoted = value.replace('"', '\\"')
-    return f'#SBATCH --{option}="{quoted}"'
+    yield directive("dependency", f"{after},singleton" if after else "singleton")
+    if after:
+        yield directive("kill-on-invalid-dep", "yes")
+    if resources.array:
+        yield "# Tasks that go on with the run one after the other, each with its own time limit."
+        yield directive("array", f"{resources.array.partition('%')[0]}%1")
+
+
+def _container(site: SiteConfig, needed: list[Path], gpus: bool) -> dict[str, str]:
+    """The parts of the script that put the processes into a container, "" without one."""
+    if site.container is None:
+        return {"step": "", "inside": "", "alone": ""}
+    folders = [str(one) for one in needed if not any(up in needed for up in one.parents)]
+    if site.container_runtime == "pyxis":
+        mounts = ",".join([*(f"{folder}:{folder}" for folder in folders), *site.mounts])
+        words = (
+            f"--container-image={site.container}",
+            f"--container-mounts={mounts}",
+            f"--container-workdir={folders[0]}",
+        )
+        step = " \\\n    " + shlex.join(words)
+        return {"step": step, "inside": "", "alone": _alone(step)}
+    binds = [word for folder in [*folders, *site.mounts] for word in ("--bind", folder)]
+    nv = ["--nv"] if gpus else []
+    program = [site.container_runtime, "exec", *nv, *binds, "--pwd", folders[0], site.container]
+    inside = shlex.join(program) + " \\\n    "
+    return {"step": "", "inside": inside, "alone": _alone("") + inside}
+
+
+def _alone(step: str) -> str:
+    return f'srun --nodes=1 --ntasks=1 --nodelist="$SLURMD_NODENAME"{step} \\\n    '
+
+
+def _limits(job: Job) -> Iterator[str]:
+    yield f"--max-requeues {job.site.max_requeues}"
+    yield f"--max-failures {job.site.max_failures}"
+    if job.site.exclude_failed:
+        yield "--exclude-failed"
+    if job.resources.array:
+        yield '--tasks-left "$((SLURM_ARRAY_TASK_MAX - SLURM_ARRAY_TASK_ID))"'

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from shards.errors import UserError
-from slurm.script import Job, Resources, render
+from slurm.lead import lead_of
+from slurm.script import CODE, CONFIG, SCRIPT, Job, Resources, render
+from slurm.site import SiteConfig, site_files
+from slurm.snapshot import copy_code, new_folder
 
 if TYPE_CHECKING:
+    from pretrain.config import Config
     from shards.dataset import DataConfig
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A job that can be submitted, the settled config of its run, and what the user should hear."""
+
+    job: Job
+    config: Config
+    word: str
 
 
 @dataclass(frozen=True)
@@ -24,42 +40,66 @@ class Submitted:
     log: Path
 
 
-def job_for(config_path: Path, overrides: Sequence[str], resources: Resources) -> Job:
+def prepare(
+    config_path: Path, overrides: Sequence[str], resources: Resources, site: SiteConfig
+) -> Prepared:
     """The job that trains ``config_path``, checked as far as a node without GPUs can.
 
     ``resources.cpus_per_node`` 0 takes a core for each process and each loader worker. UserError
     for what would stop the run before its first step, whether or not this machine has GPUs.
     """
-    from launch.accelerate import accelerate_config
     from pretrain.config import load
     from pretrain.preflight import check
+    from pretrain.zero import accelerate_file
 
     config = load(config_path, overrides)
-    device = _device(config.device, resources)
-    ready = check(config, world_size=resources.world_size, device=device, environ={})
-    return Job(
+    config = config.model_copy(update={"device": _device(config.device, resources)})
+    ready = check(config, world_size=resources.world_size, device=config.device, environ={})
+    folder = config.run.folder.absolute()
+    lead, word = lead_of(site.lead, resources.time, folder)
+    cores = _cores(resources, config.data)
+    job = Job(
         name=config.run.name,
-        folder=config.run.folder.absolute(),
+        folder=folder,
+        submitted=new_folder(folder),
         working_folder=Path.cwd(),
-        programs=Path(sys.executable).parent,
-        accelerate_config=accelerate_config(ready.zero).absolute(),
-        config=config_path.absolute(),
-        overrides=(*overrides, f"device={device}"),
-        resources=replace(resources, cpus_per_node=_cores(resources, config.data)),
+        python=Path(sys.executable),
+        accelerate_config=accelerate_file(ready.zero),
+        resources=replace(resources, cpus_per_node=cores, lead=lead),
+        site=site,
     )
+    return Prepared(job, config, word)
 
 
-def submit_job(job: Job) -> Submitted:
-    """Write the script into the run's folder and submit it.
+def given(option: str, said: _T | None, default: _T | None) -> _T:
+    """What the command line or else the site's file says; UserError where neither does."""
+    found = default if said is None else said
+    if found is None:
+        name = option.removeprefix("--").replace("-", "_")
+        raise UserError(f"{option} is missing; give it, or set {name} in {site_files()[1]}")
+    return found
 
-    UserError where sbatch is not installed or refuses, with its reason.
+
+def submit_job(prepared: Prepared) -> Submitted:
+    """Keep script, config and code in the run's folder and submit the script.
+
+    UserError where sbatch is not installed or refuses, with its reason; nothing of it is left then.
     """
-    script = job.folder / "job.sh"
+    from pretrain.config import write_resolved
+
+    job = prepared.job
     text = render(job)
-    job.folder.mkdir(parents=True, exist_ok=True)
-    script.write_text(text, encoding="utf-8")
-    job_id = sbatch(script)
-    return Submitted(job_id, job.folder / f"slurm-{job_id}.out")
+    job.submitted.mkdir(parents=True)
+    try:
+        (job.submitted / SCRIPT).write_text(text, encoding="utf-8")
+        write_resolved(prepared.config, job.submitted / CONFIG)
+        copy_code(job.submitted / CODE)
+        job_id = sbatch(job.submitted / SCRIPT)
+    except BaseException:
+        shutil.rmtree(job.submitted, ignore_errors=True)
+        raise
+    number = job_id if job.resources.array is None else f"{job_id}_*"
+    return Submitted(job_id, job.submitted.parent / f"job-{number}.out")
 
 
 def sbatch(script: Path) -> str:

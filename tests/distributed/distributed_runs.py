@@ -14,7 +14,7 @@ from pathlib import Path
 
 from run_server import Started
 
-from launch.accelerate import local_command, search_path
+from launch.accelerate import launch_command, search_path
 from pretrain.metrics import read_log
 from pretrain.zero import DeepSpeedConfig
 
@@ -61,7 +61,7 @@ class Run:
             said = self.folder.with_name(f"{self.folder.name}.output")
             return Started([str(CONFIG), *self.arguments], self.processes, zero, said)
         settled = DeepSpeedConfig(stage=self.stage, offload="none")
-        command = local_command(
+        command = launch_command(
             CONFIG, self.arguments, processes=self.processes, device="cpu", zero=settled
         )
         return subprocess.Popen(

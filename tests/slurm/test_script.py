@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
+import socket
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -11,28 +11,31 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from two_nodes import needs
 
 from shards.errors import UserError
 from slurm.script import Job, Resources, render
+from slurm.site import SiteConfig
 
-NASTY = 'it\'s a "b" $HOME `id` \\ %j @@{run}; # &'
+SPECIAL = 'it\'s a "b" $HOME `id` %j @@{run} # &'
 RESOURCES = Resources(
-    nodes=2, gpus_per_node=8, processes_per_node=8, cpus_per_node=40, time="1-00:00:00"
+    nodes=2, gpus_per_node=8, processes_per_node=8, cpus_per_node=40, time="1-00:00:00", lead=300
 )
 JOB = Job(
     name="base",
     folder=Path("/data/runs/base"),
+    submitted=Path("/data/runs/base/slurm/20260102-030405"),
     working_folder=Path("/home/me/work"),
-    programs=Path("/opt/segue/bin"),
-    accelerate_config=Path("/opt/segue/zero2.yaml"),
-    config=Path("/home/me/work/run.yaml"),
-    overrides=("data.path=/data/shards", "device=cuda"),
+    python=Path("/opt/segue/bin/python"),
+    accelerate_config="zero2.yaml",
     resources=RESOURCES,
+    site=SiteConfig(),
 )
 ON_CPU = replace(RESOURCES, gpus_per_node=0, processes_per_node=2, cpus_per_node=6)
-SPEAKING_ACCELERATE = """\
+SPEAKING_PYTHON = """\
 #!/bin/bash
-printf '%s\\0' "$DS_ACCELERATOR" "$OMP_NUM_THREADS" "$@"
+[[ $2 == slurm.after ]] && { echo end; exit; }
+printf '%s\\0' "$DS_ACCELERATOR" "$OMP_NUM_THREADS" "$PYTHONPATH" "$@"
 """
 SRUN_ON_NODE_1 = """\
 #!/bin/bash
@@ -42,7 +45,20 @@ SLURM_NODEID=1 "$@"
 SCONTROL_OF_TWO = """\
 #!/bin/bash
 [[ "$*" == "show hostnames a[7-8]" ]] && printf 'a7\\na8\\n'
+exit 0
 """
+SLURM_OF_JOB = {
+    "SLURM_JOB_ID": "40123",
+    "SLURM_JOB_NODELIST": "a[7-8]",
+    "SLURM_NNODES": "2",
+    "SLURMD_NODENAME": "a7",
+}
+
+
+def write_programs(folder: Path, **programs: str) -> None:
+    for name, text in programs.items():
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
 
 
 def directives(script: str) -> list[str]:
@@ -50,26 +66,15 @@ def directives(script: str) -> list[str]:
     return [line.removeprefix(marker) for line in script.splitlines() if line.startswith(marker)]
 
 
-def told_to_accelerate(job: Job, folder: Path, **environment: str) -> list[str]:
-    """What accelerate gets on the second of two nodes: DS_ACCELERATOR, threads, arguments."""
-    programs = {
-        "accelerate": SPEAKING_ACCELERATE,
-        "srun": SRUN_ON_NODE_1,
-        "scontrol": SCONTROL_OF_TWO,
-    }
-    for name, text in programs.items():
-        (folder / name).write_text(text)
-        (folder / name).chmod(0o755)
-    slurm = {
-        "SLURM_JOB_ID": "40123",
-        "SLURM_JOB_NODELIST": "a[7-8]",
-        "SLURM_NNODES": "2",
-        "SLURM_CPUS_PER_TASK": str(job.resources.cpus_per_node),
-    }
+def told(job: Job, folder: Path, **environment: str) -> list[str]:
+    """What the second of two nodes gets: accelerator, threads, Python's path, its arguments."""
+    write_programs(folder, python=SPEAKING_PYTHON, srun=SRUN_ON_NODE_1, scontrol=SCONTROL_OF_TWO)
+    cores = str(job.resources.cpus_per_node)
     done = subprocess.run(
-        ["bash", "-c", render(replace(job, programs=folder))],
+        ["bash", "-c", render(replace(job, python=folder / "python"))],
         env={"PATH": os.environ["PATH"], "DS_ACCELERATOR": "", "OMP_NUM_THREADS": ""}
-        | slurm
+        | SLURM_OF_JOB
+        | {"SLURM_CPUS_PER_TASK": cores}
         | environment,
         capture_output=True,
         check=True,
@@ -91,93 +96,170 @@ def test_sbatch_is_asked_for_nodes_of_one_task_that_may_be_requeued() -> None:
         "--open-mode=append",
         "--dependency=singleton",
         "--chdir=/home/me/work",
-        "--output=/data/runs/base/slurm-%j.out",
+        "--output=/data/runs/base/slurm/job-%j.out",
     ):
         assert line in asked
 
 
 def test_what_is_not_given_is_not_asked_for() -> None:
     asked = "\n".join(directives(render(replace(JOB, resources=ON_CPU))))
-    for option in ("gpus", "partition", "account", "qos", "constraint"):
+    for option in ("gpus", "partition", "account", "qos", "constraint", "mem", "mail", "array"):
         assert option not in asked
 
 
 def test_the_site_gets_what_it_wants_to_know() -> None:
-    site = replace(RESOURCES, partition="gpu", account="a1", qos="long", constraint="h100&ib")
-    asked = directives(render(replace(JOB, resources=site)))
-    assert asked[-4:] == [
+    site = SiteConfig(
+        partition="gpu",
+        account="a1",
+        qos="long",
+        constraint="h100&ib",
+        mem="0",
+        mail="me@lab",
+        sbatch=["--exclusive", "--reservation=maintenance day"],
+    )
+    asked = directives(render(replace(JOB, site=site)))
+    assert asked[-9:] == [
         "--partition=gpu",
         "--account=a1",
         "--qos=long",
         '--constraint="h100&ib"',
+        "--mem=0",
+        "--mail-user=me@lab",
+        "--mail-type=END,FAIL,REQUEUE",
+        "--exclusive",
+        '--reservation="maintenance day"',
     ]
 
 
+def test_the_script_is_warned_before_the_time_limit() -> None:
+    assert "--signal=B:USR1@300" in directives(render(JOB))
+
+
+def test_an_array_runs_one_task_at_a_time_each_with_its_own_output() -> None:
+    asked = directives(render(replace(JOB, resources=replace(RESOURCES, array="1-5%3"))))
+    assert "--array=1-5%1" in asked
+    assert "--output=/data/runs/base/slurm/job-%A_%a.out" in asked
+
+
+def test_a_dependency_is_joined_with_the_rule_of_one_job_at_a_time() -> None:
+    after = replace(JOB, resources=replace(RESOURCES, dependency="afterok:7,after:8"))
+    asked = directives(render(after))
+    assert "--dependency=afterok:7,after:8,singleton" in asked
+    assert "--kill-on-invalid-dep=yes" in asked
+    either = replace(JOB, resources=replace(RESOURCES, dependency="afterok:7?afterok:8"))
+    with pytest.raises(UserError, match=r"--dependency afterok:7\?afterok:8: with '\?'"):
+        render(either)
+
+
+@pytest.mark.parametrize("option", ["exclusive", "-p main", "--a b", "--x\n#SBATCH --nodes=9"])
+def test_a_further_option_that_is_none_is_refused(option: str) -> None:
+    with pytest.raises(UserError, match=r"sbatch option|cannot stand in a job script"):
+        render(replace(JOB, site=SiteConfig(sbatch=[option])))
+
+
 def test_every_directive_comes_before_the_first_command() -> None:
-    before, _, after = render(JOB).partition("\nset -euo pipefail\n")
+    before, _, after = render(JOB).partition("\nset -eo pipefail\n")
     assert "#SBATCH" in before
     assert "#SBATCH" not in after
 
 
 def test_each_node_runs_accelerate_with_its_own_rank(tmp_path: Path) -> None:
-    _, _, *arguments = told_to_accelerate(JOB, tmp_path)
+    _, _, path, *arguments = told(JOB, tmp_path)
+    assert path.split(":")[0] == "/data/runs/base/slurm/20260102-030405/code"
     assert arguments == [
-        "launch",
+        *("-m", "launch.node", "/data/runs/base"),
         *("--machine_rank", "1"),
-        *("--config_file", "/opt/segue/zero2.yaml"),
+        *("--rdzv_conf", "is_host=0,join_timeout=600,read_timeout=600"),
+        "--config_file",
+        "/data/runs/base/slurm/20260102-030405/code/configs/accelerate/zero2.yaml",
         *("--num_machines", "2"),
         *("--num_processes", "16"),
         *("--main_process_ip", "a7"),
         *("--main_process_port", "10123"),
-        *("--rdzv_backend", "static"),
+        *("--rdzv_backend", "c10d"),
         *("--deepspeed_multinode_launcher", "standard"),
         *("-m", "pretrain"),
-        *("/home/me/work/run.yaml", "data.path=/data/shards", "device=cuda"),
+        "/data/runs/base/slurm/20260102-030405/config.yaml",
     ]
 
 
 def test_the_meeting_place_can_be_set_from_outside(tmp_path: Path) -> None:
-    said = told_to_accelerate(JOB, tmp_path, SEGUE_HEAD_ADDRESS="10.0.0.7", SEGUE_PORT="4242")
-    assert said[said.index("--main_process_ip") + 1] == "10.0.0.7"
+    said = told(JOB, tmp_path, SEGUE_HEAD_ADDRESS="127.0.0.7", SEGUE_PORT="4242")
+    assert said[said.index("--main_process_ip") + 1] == "127.0.0.7"
     assert said[said.index("--main_process_port") + 1] == "4242"
 
 
+def test_a_port_in_use_is_left_to_its_owner(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        said = told(JOB, tmp_path, SEGUE_HEAD_ADDRESS="127.0.0.1", SEGUE_PORT=str(port))
+    assert int(said[said.index("--main_process_port") + 1]) > port
+
+
 def test_nodes_without_gpus_share_their_cores(tmp_path: Path) -> None:
-    assert told_to_accelerate(JOB, tmp_path)[:2] == ["", ""]
-    assert told_to_accelerate(replace(JOB, resources=ON_CPU), tmp_path)[:2] == ["cpu", "3"]
+    assert told(JOB, tmp_path)[:2] == ["", ""]
+    assert told(replace(JOB, resources=ON_CPU), tmp_path)[:2] == ["cpu", "3"]
+
+
+def test_the_site_sets_the_environment_up_first(tmp_path: Path) -> None:
+    lines = ["OMP_NUM_THREADS=$((2 + ${UNSET_THERE:-1}))", "export OMP_NUM_THREADS"]
+    site = SiteConfig(setup=lines, environment={"DS_ACCELERATOR": 'it\'s "quoted" $HOME'})
+    assert told(replace(JOB, site=site), tmp_path)[:2] == ['it\'s "quoted" $HOME', "3"]
 
 
 def test_values_reach_the_nodes_as_they_were_written(tmp_path: Path) -> None:
     programs = tmp_path / 'it\'s "mine" $HOME'
     programs.mkdir()
-    nasty = replace(
-        JOB,
-        config=Path("/home/me", NASTY),
-        accelerate_config=Path("/opt", NASTY),
-        overrides=(f"run.name={NASTY}", "", "a\nb", "*"),
+    nasty = replace(JOB, folder=Path("/data", SPECIAL), submitted=Path("/data", SPECIAL, "x"))
+    said = told(nasty, programs)
+    assert said[5] == f"/data/{SPECIAL}"
+    assert said[-1] == f"/data/{SPECIAL}/x/config.yaml"
+
+
+def test_a_container_holds_the_processes_and_the_verdict() -> None:
+    site = SiteConfig(container="team image.sqsh", mounts=["/corpus:/corpus"])
+    script = render(replace(JOB, site=site))
+    options = (
+        "'--container-image=team image.sqsh' --container-mounts=/home/me/work:/home/me/work,"
+        "/data/runs/base:/data/runs/base,/corpus:/corpus --container-workdir=/home/me/work"
     )
-    said = told_to_accelerate(nasty, programs)
-    assert said[said.index("--config_file") + 1] == f"/opt/{NASTY}"
-    assert said[-5:] == [f"/home/me/{NASTY}", f"run.name={NASTY}", "", "a\nb", "*"]
+    assert script.count(options) == 2
+    assert "\npython=python3\n" in script
+
+
+def test_apptainer_is_called_on_every_node() -> None:
+    site = SiteConfig(
+        container="a.sif", container_runtime="apptainer", mounts=["/corpus"], python="/conda/python"
+    )
+    script = render(replace(JOB, site=site))
+    command = (
+        "apptainer exec --nv --bind /home/me/work --bind /data/runs/base --bind /corpus "
+        "--pwd /home/me/work a.sif"
+    )
+    assert script.count(command) == 2
+    assert "\npython=/conda/python\n" in script
 
 
 @given(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])))
-def test_any_override_is_one_word_of_the_script(override: str) -> None:
-    script = render(replace(JOB, overrides=(override,)))
-    array = script[script.index("run=(") : script.index("\n)\n", script.index("run=("))]
-    show = f'{array}\n)\nprintf "%s\\0" "${{run[@]}}"'
-    done = subprocess.run(["bash", "-c", show], capture_output=True, check=True)
-    assert done.stdout.split(b"\0")[3].decode() == override
+def test_any_variable_is_one_word_of_the_script(value: str) -> None:
+    script = render(replace(JOB, site=SiteConfig(environment={"MINE": value})))
+    line = script[script.index("export MINE=") : script.index("set -u\n")]
+    done = subprocess.run(
+        ["bash", "-c", f'{line}printf "%s" "$MINE"'], capture_output=True, check=True
+    )
+    assert done.stdout.decode() == value
 
 
 def test_a_folder_with_spaces_quotes_and_percents_is_one_directive() -> None:
     asked = directives(render(replace(JOB, folder=Path('/d/50% "of" it\'s'))))
-    assert '--output="/d/50%% \\"of\\" it\'s/slurm-%j.out"' in asked
+    assert '--output="/d/50%% \\"of\\" it\'s/slurm/job-%j.out"' in asked
 
 
 @pytest.mark.parametrize("partition", ["a\n#SBATCH --nodes=9", "a\\b", "a\tb"])
 def test_a_value_that_would_break_its_line_is_refused(partition: str) -> None:
-    job = replace(JOB, resources=replace(RESOURCES, partition=partition))
+    job = replace(JOB, site=SiteConfig(partition=partition))
     with pytest.raises(UserError, match=r"--partition=.* cannot stand in a job script"):
         render(job)
 
@@ -185,7 +267,12 @@ def test_a_value_that_would_break_its_line_is_refused(partition: str) -> None:
 SCRIPTS = {
     "gpus": JOB,
     "cpu": replace(JOB, resources=ON_CPU),
-    "nasty": replace(JOB, config=Path("/home/me", NASTY), overrides=(NASTY,)),
+    "array": replace(JOB, resources=replace(RESOURCES, array="1-5", dependency="afterok:1")),
+    "pyxis": replace(JOB, site=SiteConfig(container="a b", mounts=["/corpus"])),
+    "apptainer": replace(
+        JOB, site=SiteConfig(container="a.sif", container_runtime="apptainer", exclude_failed=True)
+    ),
+    "special": replace(JOB, folder=Path("/data", SPECIAL), site=SiteConfig(python=SPECIAL)),
 }
 
 
@@ -194,11 +281,9 @@ def test_bash_can_read_it(name: str) -> None:
     subprocess.run(["bash", "-n"], input=render(SCRIPTS[name]), text=True, check=True)
 
 
-@pytest.mark.skipif(
-    shutil.which("shellcheck") is None, reason="no shellcheck: apt-get install shellcheck"
-)
-@pytest.mark.parametrize("name", ["gpus", "cpu"])
+@pytest.mark.parametrize("name", [name for name in SCRIPTS if name != "special"])
 def test_shellcheck_finds_nothing(name: str) -> None:
+    needs(["shellcheck"])
     done = subprocess.run(
         ["shellcheck", "-"],
         check=False,

@@ -2,67 +2,32 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from two_nodes import Cluster
 from typer.testing import CliRunner
 
-from pretrain.checkpoint.manifest import Manifest
-from pretrain.checkpoint.restore import check_files
-from pretrain.checkpoint.store import LocalStore, newest
+from pretrain.config import load
 from shards.errors import UserError
 from slurm.cli import app
-from slurm.script import Job, Resources, render
-from slurm.submit import job_for, sbatch, submit_job
+from slurm.script import Resources, render
+from slurm.site import SiteConfig
+from slurm.submit import Prepared, prepare, sbatch, submit_job
 
-QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
 TWO_CPU_NODES = Resources(
     nodes=2, gpus_per_node=0, processes_per_node=1, cpus_per_node=0, time="10"
 )
 TWO_GPU_NODES = replace(TWO_CPU_NODES, gpus_per_node=2, processes_per_node=2)
 ASK_TWO_CPU_NODES = ("--nodes", "2", "--gpus-per-node", "0", "--time", "10")
-FAILING_ON_NODE_1 = """\
-#!/bin/bash
-[[ "$*" == *"--machine_rank 1"* ]] && exit 3
-sleep 600
-"""
-SPEAKING_ACCELERATE = """\
-#!/bin/bash
-printf '%s|' "$SLURMD_NODENAME" "$@"
-echo
-"""
 
 
-@pytest.fixture
-def tiny(token_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The arguments of a tiny run in its own working folder: a config and overrides."""
-    folder = tmp_path / "the user's work"
-    folder.mkdir()
-    (folder / "run.yaml").write_bytes(QUICKSTART.read_bytes())
-    (folder / "shards").symlink_to(token_shards)
-    monkeypatch.chdir(folder)
-    model = ("model.hidden_dim=32", "model.head=2", "model.n_layer=1")
-    batch = ("batch.seconds=48", "batch.micro_seconds=12", "batch.buckets=4")
-    return [
-        *("run.yaml", "run.name=tiny", "run.dir=runs", "data.path=shards"),
-        *("train.steps=3", "train.log_every=1", *model, *batch),
-    ]
-
-
-@pytest.fixture
-def on_cluster(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
-    """The cluster as the one that sbatch talks to; its nodes' names do not resolve."""
-    monkeypatch.setenv("SLURM_CONF", str(cluster.conf))
-    monkeypatch.setenv("SEGUE_HEAD_ADDRESS", "127.0.0.1")
-    return cluster
-
-
-def job_of(tiny: list[str], resources: Resources, *overrides: str) -> Job:
-    return job_for(Path(tiny[0]), [*tiny[1:], *overrides], resources)
+def prepared_of(tiny: list[str], resources: Resources, *overrides: str) -> Prepared:
+    config, *settings = tiny
+    return prepare(Path(config), [*settings, *overrides], resources, SiteConfig())
 
 
 def segue_submit(*arguments: str) -> str:
@@ -83,25 +48,23 @@ def fake_sbatch(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_gpus_are_asked_for_where_this_machine_has_none(tiny: list[str]) -> None:
-    job = job_of(tiny, TWO_GPU_NODES)
-    assert job.overrides[-1] == "device=cuda"
-    assert "--gpus-per-node=2" in render(job)
+    prepared = prepared_of(tiny, TWO_GPU_NODES)
+    assert prepared.config.device == "cuda"
+    assert "--gpus-per-node=2" in render(prepared.job)
 
 
 def test_a_job_without_gpus_trains_on_cpu(tiny: list[str]) -> None:
-    assert job_of(tiny, TWO_CPU_NODES).overrides[-1] == "device=cpu"
+    assert prepared_of(tiny, TWO_CPU_NODES).config.device == "cpu"
 
 
 def test_every_process_and_loader_worker_gets_a_core(tiny: list[str]) -> None:
-    job = job_of(tiny, TWO_GPU_NODES, "data.workers=3")
+    job = prepared_of(tiny, TWO_GPU_NODES, "data.workers=3").job
     assert job.resources.cpus_per_node == 2 * (1 + 3)
 
 
 def test_the_zero_stage_chooses_the_accelerate_file(tiny: list[str]) -> None:
-    job = job_of(tiny, TWO_GPU_NODES, "deepspeed.stage=3")
-    assert job.accelerate_config.is_absolute()
-    assert job.accelerate_config.name == "zero3.yaml"
-    assert job.accelerate_config.is_file()
+    job = prepared_of(tiny, TWO_GPU_NODES, "deepspeed.stage=3").job
+    assert job.accelerate_config == "zero3.yaml"
 
 
 @pytest.mark.parametrize(
@@ -120,14 +83,73 @@ def test_what_would_stop_the_run_never_enters_the_queue(
     tiny: list[str], override: str, resources: Resources, sentence: str
 ) -> None:
     with pytest.raises(UserError, match=sentence):
-        job_of(tiny, resources, override)
+        prepared_of(tiny, resources, override)
 
 
 def test_a_dry_run_prints_the_script_and_touches_nothing(tiny: list[str]) -> None:
     before = set(Path.cwd().iterdir())
     script = segue_submit(*tiny, *ASK_TWO_CPU_NODES, "--dry-run")
-    assert script == render(job_of(tiny, TWO_CPU_NODES))
+    assert "#SBATCH --job-name=tiny\n" in script
     assert set(Path.cwd().iterdir()) == before
+
+
+def test_a_queued_job_keeps_the_code_and_the_config_of_its_submission(
+    tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    fake_sbatch(programs, "echo 7", monkeypatch)
+    submitted = submit_job(prepared_of(tiny, TWO_CPU_NODES, "seed=5"))
+    folder = next(Path("runs/tiny/slurm").glob("*-*"))
+    assert submitted.log == folder.absolute().parent / "job-7.out"
+    assert load(folder / "config.yaml") == load(
+        Path("run.yaml"), [*tiny[1:], "seed=5", "device=cpu"]
+    )
+    where = "import pretrain.config, slurm.after; print(pretrain.config.__file__, slurm.__file__)"
+    environment = {**os.environ, "PYTHONPATH": f"{folder}/code", "PYTHONSAFEPATH": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", where], env=environment, capture_output=True, text=True, check=True
+    )
+    for path in done.stdout.split():
+        assert path.startswith(f"{folder}/code/")
+
+
+def test_a_refused_job_leaves_nothing_behind(
+    tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    fake_sbatch(programs, "exit 1", monkeypatch)
+    with pytest.raises(UserError, match=r"sbatch refused .*: it gave no reason"):
+        submit_job(prepared_of(tiny, TWO_CPU_NODES))
+    assert list(Path("runs/tiny/slurm").iterdir()) == []
+
+
+def test_site_defaults_come_after_the_command_line(
+    tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (tmp_path / "segue").mkdir()
+    defaults = "partition: gpu\naccount: lab\ntime: '30'\ngpus_per_node: 0\nsbatch: [--exclusive]\n"
+    (tmp_path / "segue" / "slurm.yaml").write_text(defaults)
+    script = segue_submit(*tiny, "--account", "mine", "--sbatch=--nice=5", "--dry-run")
+    for line in ("partition=gpu", "account=mine", "time=30", "exclusive", "nice=5", "nodes=1"):
+        assert f"#SBATCH --{line}\n" in script
+    (tmp_path / "segue" / "slurm.yaml").write_text("partion: gpu\n")
+    with pytest.raises(
+        UserError, match=r"slurm\.yaml: unknown key partion; did you mean partition"
+    ):
+        segue_submit(*tiny, *ASK_TWO_CPU_NODES, "--dry-run")
+
+
+def test_what_neither_says_is_asked_for(
+    tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    with pytest.raises(
+        UserError, match=r"--time is missing; give it, or set time in .*slurm\.yaml"
+    ):
+        segue_submit(*tiny, "--gpus-per-node", "0", "--dry-run")
 
 
 def test_a_missing_sbatch_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,59 +181,3 @@ def test_the_command_ends_with_2_and_no_traceback(tiny: list[str]) -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("error: device=cuda but --gpus-per-node 0")
     assert len(done.stderr.splitlines()) == 1
-
-
-def test_slurm_refuses_a_partition_it_does_not_have(on_cluster: Cluster, tiny: list[str]) -> None:
-    job = job_of(tiny, replace(TWO_CPU_NODES, partition="no such"))
-    with pytest.raises(UserError, match=r"sbatch refused .*invalid partition specified: no such"):
-        submit_job(job)
-
-
-def test_a_job_reaches_every_node_with_that_nodes_rank(
-    on_cluster: Cluster, tiny: list[str], tmp_path: Path
-) -> None:
-    job = replace(job_of(tiny, TWO_CPU_NODES), programs=tmp_path)
-    write_program(tmp_path / "accelerate", SPEAKING_ACCELERATE)
-    submitted = submit_job(replace(job, folder=job.folder / 'of "100 %j"'))
-    assert on_cluster.state_at_end(submitted.job_id, 60) == "COMPLETED"
-    lines = sorted(submitted.log.read_text().splitlines()[1:])
-    assert [line.split("|")[:4] for line in lines] == [
-        ["n1", "launch", "--machine_rank", "0"],
-        ["n2", "launch", "--machine_rank", "1"],
-    ]
-
-
-def test_a_node_that_fails_ends_the_job(
-    on_cluster: Cluster, tiny: list[str], tmp_path: Path
-) -> None:
-    write_program(tmp_path / "accelerate", FAILING_ON_NODE_1)
-    submitted = submit_job(replace(job_of(tiny, TWO_CPU_NODES), programs=tmp_path))
-    assert on_cluster.state_at_end(submitted.job_id, 60) == "FAILED"
-
-
-def test_of_two_jobs_of_one_run_the_second_waits(on_cluster: Cluster, tiny: list[str]) -> None:
-    job = job_of(tiny, replace(TWO_CPU_NODES, nodes=1), "run.name=twice")
-    first, second = submit_job(job), submit_job(job)
-    try:
-        assert "Reason=Dependency" in on_cluster.ask("scontrol", "show", "job", second.job_id)
-    finally:
-        on_cluster.ask("scancel", second.job_id, first.job_id)
-        on_cluster.state_at_end(first.job_id, 60)
-
-
-@pytest.mark.slow
-def test_two_nodes_train_and_the_same_command_resumes(on_cluster: Cluster, tiny: list[str]) -> None:
-    for steps in (3, 5):
-        said = segue_submit(*tiny, f"train.steps={steps}", *ASK_TWO_CPU_NODES)
-        job_id = said.split()[2].rstrip(",")
-        state = on_cluster.state_at_end(job_id, 300)
-        log = Path(f"runs/tiny/slurm-{job_id}.out").read_text()
-        assert state == "COMPLETED", log
-        store = LocalStore(Path("runs/tiny/checkpoints"))
-        name, manifest = next(newest(store))
-        assert isinstance(manifest, Manifest)
-        check_files(store, name, manifest.files.items())
-        assert manifest.state.step == steps
-        assert manifest.world_size == 2
-    assert "resumed run tiny" in log
-    assert "step 3 of 5" in log

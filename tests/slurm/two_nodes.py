@@ -10,11 +10,12 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 import pytest
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
@@ -25,7 +26,7 @@ SlurmctldPort={ports[0]}
 SlurmUser={user}
 SlurmdUser={user}
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge.socket
+AuthInfo=socket={folder}/munge.socket,cred_expire=2
 StateSaveLocation={folder}/state
 SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd-%n.pid
@@ -40,19 +41,44 @@ MpiDefault=none
 JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
 ReturnToService=2
+SlurmdTimeout=8
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 KillWait=5
 SchedulerParameters=batch_sched_delay=1,sched_interval=2
 NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=4 RealMemory=2000
 NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=4 RealMemory=2000
-PartitionName=main Nodes=n1,n2 Default=YES State=UP MaxTime=60
+PartitionName=main Nodes=n1,n2 Default=YES MaxTime=60 PriorityTier=1 GraceTime=30
+PartitionName=urgent Nodes=n1,n2 MaxTime=60 PriorityTier=10 PreemptMode=OFF
 """
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """A running cluster; ``conf`` is what SLURM_CONF must say."""
+    """A running cluster; ``conf`` is what SLURM_CONF must say, ``nodes`` its slurmds by name."""
 
     conf: Path
+    nodes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def start_node(self, node: str) -> None:
+        """Start a node's slurmd as a child in the foreground: it ends with the test run."""
+        with (self.conf.parent / "daemons.log").open("a") as log:
+            command = ["slurmd", "-D", "-N", node, "-f", str(self.conf)]
+            self.nodes[node] = subprocess.Popen(command, stdout=log, stderr=log)
+
+    def lose_node(self, node: str) -> None:
+        """Kill a node's slurmd and all that runs on it, as a power failure does."""
+        self.nodes[node].kill()
+        self.nodes[node].wait()
+        lost = processes_with(f"SLURMD_NODENAME={node}")
+        keepers = {parent for one in lost for parent in one.parents() if is_keeper(parent)}
+        for process in [*keepers, *lost]:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
+    def wait_until_idle(self) -> None:
+        """Until both nodes may take jobs."""
+        wait_until(lambda: idle_nodes(self) == 2, 60, "two idle nodes")
 
     def ask(self, *command: str) -> str:
         """What a SLURM command prints."""
@@ -72,14 +98,21 @@ class Cluster:
         return state()
 
 
+def needs(programs: Sequence[str]) -> None:
+    """Skip where one is not installed; fail where REQUIRE_SLURM is set, as CI does."""
+    missing = [name for name in programs if shutil.which(name) is None]
+    if missing:
+        why = (
+            f"{', '.join(missing)} not found: apt-get install slurmctld slurmd slurm-client munge "
+            "shellcheck"
+        )
+        (pytest.fail if os.environ.get("REQUIRE_SLURM") else pytest.skip)(why)
+
+
 @contextmanager
 def two_nodes() -> Iterator[Cluster]:
     """Two idle nodes, n1 and n2; skips where SLURM is not installed."""
-    missing = [name for name in PROGRAMS if shutil.which(name) is None]
-    if missing:
-        pytest.skip(
-            f"{', '.join(missing)} not found: apt-get install slurmctld slurmd slurm-client munge"
-        )
+    needs(PROGRAMS)
     # Not pytest's own folder: a socket's path may be 107 characters long.
     with tempfile.TemporaryDirectory(prefix="segue-slurm-") as name, ExitStack() as daemons:
         folder = Path(name)
@@ -88,9 +121,10 @@ def two_nodes() -> Iterator[Cluster]:
         daemons.enter_context(daemon(folder, "munged", *munge_options(folder)))
         wait_until(munge.exists, 10, "munged's socket")
         daemons.enter_context(daemon(folder, "slurmctld", "-D", "-f", str(found.conf)))
+        daemons.callback(lambda: [end(slurmd) for slurmd in found.nodes.values()])
         for node in ("n1", "n2"):
-            daemons.enter_context(daemon(folder, "slurmd", "-D", "-N", node, "-f", str(found.conf)))
-        wait_until(lambda: idle_nodes(found) == 2, 30, "two idle nodes")
+            found.start_node(node)
+        found.wait_until_idle()
         try:
             yield found
         finally:
@@ -132,17 +166,42 @@ def daemon(folder: Path, *command: str) -> Iterator[None]:
     try:
         yield
     finally:
-        child.terminate()
-        try:
-            child.wait(20)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
+        end(child)
+
+
+def end(child: subprocess.Popen[bytes]) -> None:
+    child.terminate()
+    try:
+        child.wait(20)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+
+
+def processes_with(*settings: str) -> list[psutil.Process]:
+    """The processes in whose environment each of ``settings`` is."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            environ = process.environ()
+            if all(environ.get(name) == value for name, value in map(split, settings)):
+                found.append(process)
+    return found
+
+
+def split(setting: str) -> tuple[str, str]:
+    name, _, value = setting.partition("=")
+    return name, value
+
+
+def is_keeper(process: psutil.Process) -> bool:
+    """Whether it is SLURM's own, which tells of the end of a job's processes."""
+    return process.name().startswith("slurmstepd")
 
 
 def idle_nodes(cluster: Cluster) -> int:
     try:
-        return cluster.ask("sinfo", "-h", "-N", "-o", "%T").split().count("idle")
+        return cluster.ask("sinfo", "-h", "-N", "-p", "main", "-o", "%T").split().count("idle")
     except subprocess.CalledProcessError:
         return 0  # slurmctld does not answer yet
 

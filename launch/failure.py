@@ -1,0 +1,147 @@
+"""What is known of a process that failed: kept in the run folder, told in the job's last lines."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+FILE_NAME = "failures.jsonl"
+MOST_LINES = 20
+"""Lines of a failed process's stderr that are kept."""
+HANG_FOLDER = "hang"
+_LOST = re.compile(
+    r"connection closed|connection reset|connection refused|broken pipe|socket timeout|"
+    r"remote process exited|ncclRemoteError|ncclSystemError|timed out",
+    re.IGNORECASE,
+)
+_TAIL_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One process of a run that failed.
+
+    ``job`` and ``start`` are SLURM's job and how often it had started it again, "" and 0 without;
+    ``step`` is the last one that the run had logged, 0 for none. ``exit_code`` is negative for the
+    signal that ended it. ``lines`` are the last ones of its stderr.
+    """
+
+    rank: int
+    host: str
+    pid: int
+    exit_code: int
+    step: int
+    lines: tuple[str, ...]
+    time: float
+    job: str = ""
+    start: int = 0
+
+    @property
+    def is_hang(self) -> bool:
+        """Whether the watch on hangs ended it."""
+        return self.exit_code == -signal.SIGALRM
+
+    @property
+    def is_echo(self) -> bool:
+        """Whether it only says that another process was gone."""
+        return self.exit_code > 0 and any(_LOST.search(line) for line in self.lines)
+
+    def describe(self, run_folder: Path) -> str:
+        """A line of which process it was and how it ended."""
+        who = f"rank {self.rank} on {self.host} (pid {self.pid})"
+        if self.is_hang:
+            return (
+                f"{who} made no step in the time that train.hang_timeout or train.start_timeout "
+                f"gives; {run_folder / HANG_FOLDER} says where each rank was"
+            )
+        if self.exit_code < 0:
+            return f"{who} was ended by {signal.Signals(-self.exit_code).name}"
+        return f"{who} ended with exit code {self.exit_code}"
+
+
+def place() -> tuple[str, str, int]:
+    """This node's name, SLURM's job ("" without) and how often it was started again."""
+    environ = os.environ
+    host = environ.get("SLURMD_NODENAME") or socket.gethostname()
+    return host, environ.get("SLURM_JOB_ID", ""), int(environ.get("SLURM_RESTART_COUNT") or 0)
+
+
+def failure_here(run_folder: Path, *, rank: int, pid: int, exit_code: int, stderr: Path) -> Failure:
+    """What is known of a process of this node that has just failed."""
+    host, job, start = place()
+    lines = tail(stderr, MOST_LINES)
+    step = last_step(run_folder)
+    return Failure(rank, host, pid, exit_code, step, tuple(lines), time.time(), job, start)
+
+
+def culprit(failures: Sequence[Failure]) -> Failure:
+    """The one of a start's failures that the others follow from, as far as can be told.
+
+    A process that a signal ended comes before one that raised an error, that before those which
+    only lost the connection to another, and an earlier one before a later one.
+    """
+    return min(failures, key=lambda one: (_doubt(one), one.time, one.rank))
+
+
+def _doubt(failure: Failure) -> int:
+    if failure.is_echo or failure.exit_code == -signal.SIGTERM:
+        return 2
+    return 0 if failure.exit_code < 0 else 1
+
+
+def keep(failure: Failure, run_folder: Path) -> None:
+    """Append to the run folder's list; all nodes of a job may do so at once."""
+    line = json.dumps(asdict(failure)) + "\n"
+    with (run_folder / FILE_NAME).open("ab", buffering=0) as file:
+        file.write(line.encode())
+
+
+def kept(run_folder: Path) -> list[Failure]:
+    """All failures of a run, oldest first; lines that are no whole record are left out."""
+    names, found = {field.name for field in fields(Failure)}, []
+    for record in _records(run_folder / FILE_NAME):
+        known = {key: value for key, value in record.items() if key in names}
+        found.append(Failure(**known | {"lines": tuple(record["lines"])}))
+    return found
+
+
+def last_step(run_folder: Path) -> int:
+    """The last step in the run's log, 0 for none."""
+    for line in reversed(tail(run_folder / "log.jsonl", 2)):
+        try:
+            return int(json.loads(line)["step"])
+        except (ValueError, KeyError):
+            continue  # half a line
+    return 0
+
+
+def tail(path: Path, lines: int) -> list[str]:
+    """The last lines of a file, none where there is no such file."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return []
+    return list(deque((line for line in text.splitlines() if line.strip()), maxlen=lines))
+
+
+def _records(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    found = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            continue
+    return found

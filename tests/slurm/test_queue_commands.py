@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import Result
@@ -46,6 +47,12 @@ def segue(*arguments: str) -> Result:
     return CliRunner().invoke(app, arguments)
 
 
+def shown(run: Path) -> dict[str, Any]:
+    """What `segue jobs` says of a run."""
+    found = json.loads(segue("jobs", "--json").stdout)
+    return next(one for one in found if one["run"] == str(run))
+
+
 def in_queue(run: Path) -> dict[str, str]:
     return {job.id: job.state for job in jobs_of(run, jobs_of_user())}
 
@@ -63,7 +70,7 @@ def test_a_run_that_trains_and_its_next_job(queue: Cluster, tmp_path: Path) -> N
     first, second = submit(queue, run, SLEEPS), submit(queue, run, SLEEPS)
     wait_for_text(run, "begun")
 
-    (found,) = json.loads(segue("jobs", "--json").stdout)
+    found = shown(run)
     assert (found["run"], found["state"], found["restarts"]) == (str(run), "running", 0)
     assert [job["id"] for job in found["jobs"]] == [first, second]
     assert [job["reason"] for job in found["jobs"]] == ["", "Dependency"]
@@ -92,7 +99,7 @@ def test_a_requeued_job_waits_and_has_restarted(queue: Cluster, tmp_path: Path) 
     wait_for_text(run, "begun")
     queue.ask("scontrol", "requeue", job_id)
     wait_until(lambda: in_queue(run) == {job_id: "PENDING"}, 30, "the requeue")
-    (found,) = json.loads(segue("jobs", "--json").stdout)
+    found = shown(run)
     assert found["restarts"] == 1
     assert found["state"].startswith("pending (")
     assert segue("cancel", str(run), "--save").exit_code == 0

@@ -8,6 +8,7 @@ from setuptools import find_packages, setup
 REQUIRES = [
     "torch>=2.11,<2.12",  # the models and torch.distributed
     "torchaudio>=2.11,<2.12",  # MFCC and mel features
+    "psutil>=5.9,<8",  # the processes that a launcher passes signals on to
     "accelerate>=1.15,<1.16",  # launching and the DeepSpeed hand-over
     "deepspeed>=0.19.8,<0.20",  # ZeRO
     "transformers>=4.50,<6",  # accelerate builds no DeepSpeed plugin without it
@@ -46,7 +47,7 @@ setup(
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    python_requires=">=3.10,<3.13",
+    python_requires=">=3.11,<3.13",  # PYTHONSAFEPATH keeps jobs to their copy of the code
     # Names the root as the packages' home: an editable install then puts it on the path itself,
     # where our packages win over the folders of the same names in tests/.
     package_dir={"": "."},

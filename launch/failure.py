@@ -8,11 +8,12 @@ import re
 import signal
 import socket
 import time
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
+
+from launch.last_lines import last_lines
 
 FILE_NAME = "failures.jsonl"
 MOST_LINES = 20
@@ -23,7 +24,6 @@ _LOST = re.compile(
     r"remote process exited|ncclRemoteError|ncclSystemError|timed out",
     re.IGNORECASE,
 )
-_TAIL_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def place() -> tuple[str, str, int]:
 def failure_here(run_folder: Path, *, rank: int, pid: int, exit_code: int, stderr: Path) -> Failure:
     """What is known of a process of this node that has just failed."""
     host, job, start = place()
-    lines = tail(stderr, MOST_LINES)
+    lines = [line.decode(errors="replace") for line in last_lines(stderr, MOST_LINES)]
     step = last_step(run_folder)
     return Failure(rank, host, pid, exit_code, step, tuple(lines), time.time(), job, start)
 
@@ -116,23 +116,12 @@ def kept(run_folder: Path) -> list[Failure]:
 
 def last_step(run_folder: Path) -> int:
     """The last step in the run's log, 0 for none."""
-    for line in reversed(tail(run_folder / "log.jsonl", 2)):
+    for line in reversed(last_lines(run_folder / "log.jsonl", 2)):
         try:
             return int(json.loads(line)["step"])
         except (ValueError, KeyError):
             continue  # half a line
     return 0
-
-
-def tail(path: Path, lines: int) -> list[str]:
-    """The last lines of a file, none where there is no such file."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
-            text = file.read().decode(errors="replace")
-    except OSError:
-        return []
-    return list(deque((line for line in text.splitlines() if line.strip()), maxlen=lines))
 
 
 def _records(path: Path) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from pretrain.weights.cli import export, import_weights
 from shards.cli import app as shards_app
 from shards.commands import commands
 from shards.errors import sentence
-from slurm.cli import submit
+from slurm.cli import cancel, jobs, logs, submit
 
 app = commands("Continue the pretraining of speech-generation models on many GPUs.")
 
@@ -72,6 +72,9 @@ def launch(
 
 app.command(name="eval")(evaluate)
 app.command()(submit)
+app.command()(jobs)
+app.command()(logs)
+app.command()(cancel)
 app.command(name="import")(import_weights)
 app.command()(export)
 

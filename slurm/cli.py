@@ -1,7 +1,8 @@
-"""``segue submit``: train on a SLURM cluster."""
+"""``segue submit``, ``jobs``, ``logs`` and ``cancel``: train on a SLURM cluster."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -123,3 +124,76 @@ def submit(
     submitted = submit_job(prepared)
     typer.echo(f"submitted job {submitted.job_id}, script {prepared.job.submitted / 'job.sh'}")
     typer.echo(f"follow it: segue logs {prepared.job.folder} -f")
+
+
+Run = Annotated[
+    str,
+    typer.Argument(help="A run's folder, a name in runs/, or a queued job's.", metavar="RUN"),
+]
+
+
+@app.command()
+def jobs(
+    runs: Annotated[Path, typer.Argument(help="Folder of runs.", metavar="RUNS_DIR")] = Path(
+        "runs"
+    ),
+    as_json: Annotated[bool, typer.Option("--json", help="A JSON list of objects.")] = False,
+) -> None:
+    """List your runs in the queue and the runs in a folder, and how they stand."""
+    from time import time
+
+    from shards.errors import UserError
+    from slurm import status_table
+    from slurm.queue import QueuedJob, jobs_of_user
+    from slurm.status import statuses
+
+    queued: list[QueuedJob] = []
+    try:
+        queued = jobs_of_user()
+    except UserError as error:
+        typer.echo(f"without the queue: {error}", err=True)
+    found = statuses(runs, queued, time())
+    if as_json:
+        typer.echo(status_table.as_json(found))
+    elif found:
+        status_table.print_table(found, runs)
+    else:
+        typer.echo(f"no run in {runs} and none in the queue")
+
+
+@app.command()
+def logs(
+    run: Run,
+    follow: Annotated[
+        bool, typer.Option("-f", "--follow", help="Go on until its jobs have left the queue.")
+    ] = False,
+    lines: Annotated[int, typer.Option("-n", "--lines", min=0, help="Lines to begin with.")] = 20,
+) -> None:
+    """Print the end of what a run's newest job wrote."""
+    import sys
+
+    from slurm import logs
+    from slurm.find import find_run
+
+    folder = find_run(run)
+    if not follow:
+        logs.show_end(folder, lines, sys.stdout.buffer)
+        return
+    with suppress(KeyboardInterrupt):  # how one leaves
+        logs.follow(folder, lines, sys.stdout.buffer)
+
+
+@app.command()
+def cancel(
+    run: Run,
+    save: Annotated[
+        bool, typer.Option("--save", help="Let the running job save and end by itself.")
+    ] = False,
+) -> None:
+    """Take a run's jobs out of the queue."""
+    from slurm.cancel import cancel_run, save_and_stop
+    from slurm.find import find_run
+
+    end = save_and_stop if save else cancel_run
+    for said in end(find_run(run)):
+        typer.echo(said)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from launch.failure import tail
+from launch.last_lines import last_lines
 from shards.errors import UserError
 
 USUAL_SECONDS = 300
@@ -78,7 +78,7 @@ def needed(run_folder: Path) -> int:
 
 
 def _seconds(path: Path) -> Iterator[float]:
-    for line in tail(path, RECENT):
+    for line in last_lines(path, RECENT):
         try:
             yield float(json.loads(line)["seconds"])
         except (ValueError, KeyError, TypeError):

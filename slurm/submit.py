@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from shards.errors import UserError
 from slurm.lead import lead_of
+from slurm.programs import answer
 from slurm.script import CODE, CONFIG, SCRIPT, Job, Resources, render
 from slurm.site import SiteConfig, site_files
 from slurm.snapshot import copy_code, new_folder
@@ -103,26 +103,9 @@ def submit_job(prepared: Prepared) -> Submitted:
 
 
 def sbatch(script: Path) -> str:
-    """Submit a script; returns the job id. UserError as ``submit_job``."""
-    try:
-        done = subprocess.run(
-            ["sbatch", "--parsable", script], check=False, capture_output=True, text=True
-        )
-    except FileNotFoundError as error:
-        raise UserError(
-            "sbatch is not on PATH; run `segue submit` on a login node of a SLURM cluster, or "
-            "look at the script with --dry-run"
-        ) from error
-    if done.returncode != 0:
-        raise UserError(f"sbatch refused {script}: {_reason(done.stderr)}")
-    sys.stderr.write(done.stderr)  # a site's remarks on a job that it took
-    return done.stdout.strip().partition(";")[0]  # with several clusters: id;cluster
-
-
-def _reason(said: str) -> str:
-    lines = [line.removeprefix("sbatch: ").strip() for line in said.splitlines()]
-    words = [line.removeprefix("error: ").removeprefix("fatal: ") for line in lines if line]
-    return "; ".join(words) or "it gave no reason"
+    """Submit a script; returns the job id. UserError as ``answer``."""
+    # With several clusters it prints id;cluster.
+    return answer("sbatch", "--parsable", script).strip().partition(";")[0]
 
 
 def _cores(resources: Resources, data: DataConfig) -> int:

@@ -27,7 +27,7 @@ def test_a_failed_process_is_a_line_and_no_traceback(way: str, tmp_path: Path) -
     zero = str(accelerate_config(DeepSpeedConfig(stage=2, offload="none")))
     words = ["--config_file", zero, "--num_processes", "1", "--main_process_port", str(free_port())]
     done = subprocess.run(
-        [sys.executable, "-m", "launch.node", *words, str(script)],
+        [sys.executable, "-m", "launch.node", str(tmp_path), *words, str(script)],
         env={**os.environ, **cpu_environment(1)},
         capture_output=True,
         text=True,

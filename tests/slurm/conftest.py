@@ -26,6 +26,15 @@ def no_site_of_this_user(
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
 
 
+@pytest.fixture(scope="session")
+def on_cluster(cluster: Cluster) -> Iterator[Cluster]:
+    """The cluster as the one that sbatch talks to; its nodes' names do not resolve."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLURM_CONF", str(cluster.conf))
+        patch.setenv("SEGUE_HEAD_ADDRESS", "127.0.0.1")
+        yield cluster
+
+
 @pytest.fixture
 def tiny(token_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The arguments of a tiny run in its own working folder: a config and overrides."""
@@ -40,11 +49,3 @@ def tiny(token_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         *("run.yaml", "run.name=tiny", "run.dir=runs", "data.path=shards"),
         *("train.steps=3", "train.log_every=1", *model, *batch),
     ]
-
-
-@pytest.fixture
-def on_cluster(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
-    """The cluster as the one that sbatch talks to; its nodes' names do not resolve."""
-    monkeypatch.setenv("SLURM_CONF", str(cluster.conf))
-    monkeypatch.setenv("SEGUE_HEAD_ADDRESS", "127.0.0.1")
-    return cluster

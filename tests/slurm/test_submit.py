@@ -105,7 +105,7 @@ def test_a_queued_job_keeps_the_code_and_the_config_of_its_submission(
     assert load(folder / "config.yaml") == load(
         Path("run.yaml"), [*tiny[1:], "seed=5", "device=cpu"]
     )
-    where = "import pretrain.config, slurm.after; print(pretrain.config.__file__, slurm.__file__, sep=chr(10))"
+    where = "import pretrain.config as a, slurm.after as b; print(f'{a.__file__}\\n{b.__file__}')"
     environment = {**os.environ, "PYTHONPATH": f"{folder}/code", "PYTHONSAFEPATH": "1"}
     done = subprocess.run(
         [sys.executable, "-c", where], env=environment, capture_output=True, text=True, check=True

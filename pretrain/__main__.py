@@ -22,7 +22,7 @@ USAGE = "usage: [accelerate launch ...] -m pretrain CONFIG.yaml [key.sub=value .
 
 
 def main(arguments: list[str]) -> int:
-    """Train what the arguments describe; the exit code, 2 for a user's mistake.
+    """Train what the arguments describe; the exit code: 2 for a user's mistake, 75 for a signal.
 
     What is wrong with the configuration all ranks see alike and the first of each machine says;
     what one rank meets alone it says itself.
@@ -38,12 +38,11 @@ def main(arguments: list[str]) -> int:
     except Exception as error:
         return _tell(error, aloud=is_first_here)
     try:
-        run(config, ready, stop)
+        return run(config, ready, stop)
     except SystemExit as left:  # another rank says why
         return int(left.code or 0)
     except Exception as error:
         return _tell(error, aloud=True)
-    return 0
 
 
 def _tell(error: Exception, *, aloud: bool) -> int:
@@ -67,8 +66,8 @@ def check_here(config: Config) -> Ready:
     return check(config, world_size=world_size, device=device, environ=os.environ)
 
 
-def run(config: Config, ready: Ready, stop: StopRequest) -> None:
-    """Join the other processes and train."""
+def run(config: Config, ready: Ready, stop: StopRequest) -> int:
+    """Join the other processes and train; the exit code."""
     quiet_libraries()
     from pretrain.engine import Processes
     from pretrain.loop import train
@@ -76,7 +75,7 @@ def run(config: Config, ready: Ready, stop: StopRequest) -> None:
     processes = Processes.join(ready.device)
     held: list[IO[str]] = []  # rank 0's lock on the folder lasts as long as its process
     processes.first(lambda: held.append(hold(config.run.folder)))
-    train(config, ready, processes, stop, _silent if processes.rank else say)
+    return train(config, ready, processes, stop, _silent if processes.rank else say)
 
 
 def quiet_libraries() -> None:

@@ -50,11 +50,11 @@ class Saving:
         """Take memory for what the engine holds now."""
         self.saver.hold(list(self._engine.owned()))
 
-    def after(self, step: int, figures: Mapping[str, float]) -> None:
-        """Begin a save if one is due after ``step`` steps; it keeps ``figures``."""
+    def after(self, step: int, figures: Mapping[str, float], *, asked: bool) -> None:
+        """Begin a save if one is due after ``step`` steps or asked for; it keeps ``figures``."""
         epoch, before = self._course.plan.progress(step), self._course.plan.progress(step - 1)
         is_best = self._config.checkpoint.keep_best and figures.get("best_step") == step
-        if is_best or due(self._config.checkpoint, step, epoch, before):
+        if asked or is_best or due(self._config.checkpoint, step, epoch, before):
             self._save(step, figures)
 
     def finish(self, step: int, figures: Mapping[str, float]) -> None:

@@ -6,12 +6,14 @@ import logging
 import os
 import sys
 import traceback
+from datetime import timedelta
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from pretrain.config import Config, load
 from pretrain.lock import hold
 from pretrain.stop import StopRequest
+from pretrain.watch import Watch, forget_hangs
 from shards.errors import sentence
 from shards.processes import die_with_parent
 
@@ -72,10 +74,19 @@ def run(config: Config, ready: Ready, stop: StopRequest) -> int:
     from pretrain.engine import Processes
     from pretrain.loop import train
 
-    processes = Processes.join(ready.device)
+    folder, limits = config.run.folder, config.train
+    longest = max(limits.start_timeout, limits.hang_timeout)
+    processes = Processes.join(ready.device, timedelta(seconds=longest))
     held: list[IO[str]] = []  # rank 0's lock on the folder lasts as long as its process
-    processes.first(lambda: held.append(hold(config.run.folder)))
-    return train(config, ready, processes, stop, _silent if processes.rank else say)
+    processes.first(lambda: held.append(hold(folder)))
+    processes.first(lambda: forget_hangs(folder))
+    with Watch(
+        folder,
+        processes.rank,
+        start_seconds=limits.start_timeout,
+        hang_seconds=limits.hang_timeout,
+    ) as watch:
+        return train(config, ready, processes, stop, watch, _silent if processes.rank else say)
 
 
 def quiet_libraries() -> None:

@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from datetime import timedelta
 from io import StringIO
 from typing import Any, NoReturn, TypeVar, cast
 
@@ -33,6 +34,7 @@ from shards.collate import Batch
 from shards.errors import UserError
 
 _T = TypeVar("_T")
+PATIENCE = timedelta(minutes=30)
 # Where each of DeepSpeed's ZeRO optimizers keeps this rank's flat float32 masters.
 FLATS = {
     "BF16_Optimizer": "fp32_groups_flat_partition",  # stage 1 in bf16
@@ -51,8 +53,11 @@ class Processes:
     device: torch.device
 
     @classmethod
-    def join(cls, device: str) -> Processes:
-        """Join the process group that accelerate launch describes, or be alone without one."""
+    def join(cls, device: str, timeout: timedelta = PATIENCE) -> Processes:
+        """Join the process group that accelerate launch describes, or be alone without one.
+
+        ``timeout`` is how long ranks wait for one another in whatever they do together.
+        """
         _alone_without_launcher()
         if device == "cpu":
             os.environ["DS_ACCELERATOR"] = "cpu"
@@ -60,7 +65,7 @@ class Processes:
         from accelerate import PartialState
 
         # DeepSpeed on a machine without CUDA needs this state made before any Accelerator.
-        state = PartialState(cpu=device == "cpu")
+        state = PartialState(cpu=device == "cpu", timeout=timeout)
         return cls(
             state.process_index, state.num_processes, state.local_process_index, state.device
         )

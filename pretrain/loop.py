@@ -30,12 +30,20 @@ from pretrain.start import (
 )
 from pretrain.stop import INTERRUPTED, Asked, StopRequest
 from pretrain.validation import Results, Validator
+from pretrain.watch import Watch
 from shards.ahead import on_device
 from shards.collate import Batch
 from shards.stream import stream
 
 
-def train(config: Config, ready: Ready, processes: Processes, stop: StopRequest, say: Say) -> int:
+def train(
+    config: Config,
+    ready: Ready,
+    processes: Processes,
+    stop: StopRequest,
+    watch: Watch,
+    say: Say,
+) -> int:
     """Train to the target, or until asked to stop; resumes from the run's newest checkpoint.
 
     Returns the exit code, as `ending` has it.
@@ -51,8 +59,8 @@ def train(config: Config, ready: Ready, processes: Processes, stop: StopRequest,
 
     engine, teacher = start_engine(config, ready, course, processes, resume, say)
     announce(config, course, ready, engine, resume, say)
-    validator = Validator(config, engine, ready.held_out, target, resume)
-    saving = Saving(config, engine, course, resume, say)
+    validator = Validator(config, engine, ready.held_out, target, resume, watch.alive)
+    saving = Saving(config, engine, course, resume, watch, say)
     batches = own_batches(config, ready, course, processes)
     is_first, skips, step, asked = processes.rank == 0, 0, start, Asked()
 
@@ -61,11 +69,11 @@ def train(config: Config, ready: Ready, processes: Processes, stop: StopRequest,
         show(metrics, start, validator.first(start))
         for step_plan in plan.steps(start, target):
             if step_plan.step in course.thaws:
-                thaw(config, course, step_plan.step, engine, saving, say)
+                with watch.patient():
+                    thaw(config, course, step_plan.step, engine, saving, say)
             began = time.perf_counter()
             data = take_step(batches, ready.accumulation, plan, config.model, processes)
-            if metrics and data.failures:
-                metrics.failed(step + 1, data.failures)
+            note_failures(metrics, step + 1, data)
             if data.mistake:
                 break
             terms = accumulate(engine, teacher, data, config.seed)
@@ -75,6 +83,7 @@ def train(config: Config, ready: Ready, processes: Processes, stop: StopRequest,
             saving.saver.wait_for_copy()
             moved = engine.step(rate)
             asked, means = reduced(processes, stop.asked(), terms, data.tokens)
+            watch.stepped()
             step = step_plan.step + 1
             skips = 0 if moved else skips + 1
             if metrics:
@@ -101,8 +110,7 @@ def train(config: Config, ready: Ready, processes: Processes, stop: StopRequest,
                     withheld=plan.withheld(step_plan),
                 )
                 metrics.write(record)
-            if skips >= config.train.max_skips:
-                processes.fail(describe_skips(data, step, skips))
+            refuse_skips(config, processes, data, step, skips)
             if not asked.to_stop:  # who is asked to stop may have seconds
                 show(metrics, step, validator.after(step))
             saving.after(step, validator.figures(step), asked=asked.to_save)
@@ -139,6 +147,12 @@ def show(metrics: Metrics | None, step: int, results: Results | None) -> None:
     """Write down what came of a validation, if there was one."""
     if metrics and results:
         metrics.validated(step, results)
+
+
+def note_failures(metrics: Metrics | None, step: int, data: StepData) -> None:
+    """Write down the clips of a step that could not be read, if there are any."""
+    if metrics and data.failures:
+        metrics.failed(step, data.failures)
 
 
 def accumulate(
@@ -190,10 +204,14 @@ def ending(step: int, target: int, validator: Validator, asked: Asked) -> tuple[
     return 0, f"stopped at step {step} as asked; the same command resumes it"
 
 
-def describe_skips(data: StepData, step: int, skips: int) -> str:
-    """The message of a run that no longer makes progress."""
+def refuse_skips(
+    config: Config, processes: Processes, data: StepData, step: int, skips: int
+) -> None:
+    """End a run that no longer makes progress with a UserError, on all ranks alike."""
+    if skips < config.train.max_skips:
+        return
     keys = ", ".join([key for batch in data.batches for key in batch.keys][:8])
-    return (
+    processes.fail(
         f"the gradient was not finite in {skips} steps in a row, the last one step {step} with "
         f"clips {keys}, ...; lower optimizer.lr or leave them out (the last checkpoint is intact)"
     )

@@ -13,6 +13,7 @@ from pretrain.config import Config
 from pretrain.engine import Engine
 from pretrain.start import Course, Say
 from pretrain.validation import own_digest
+from pretrain.watch import Watch
 
 LAST_SECONDS = 60.0
 """What a process that ends on an error gives the save under way."""
@@ -23,9 +24,15 @@ class Saving:
     """A run's checkpoints on its ``course``. All ranks call every method together."""
 
     def __init__(
-        self, config: Config, engine: Engine, course: Course, resume: Resume | None, say: Say
+        self,
+        config: Config,
+        engine: Engine,
+        course: Course,
+        resume: Resume | None,
+        watch: Watch,
+        say: Say,
     ) -> None:
-        self._config, self._engine, self._course = config, engine, course
+        self._config, self._engine, self._course, self._watch = config, engine, course, watch
         before = resume.manifest.state.starts if resume else ()
         self._starts = (*before, course.start)
         self._saved = course.start
@@ -61,7 +68,8 @@ class Saving:
         """Save where the run ends, unless that was done, and wait until it is committed."""
         if step > self._saved:
             self._save(step, figures)
-        self.saver.finish()
+        with self._watch.patient():
+            self.saver.finish()
 
     def refuse_loss(self, step: int) -> None:
         """End the run with a UserError if its last checkpoint could not be written."""
@@ -72,7 +80,8 @@ class Saving:
             )
 
     def _save(self, step: int, figures: Mapping[str, float]) -> None:
-        self.saver.save(list(self._engine.owned()), self._state(step, figures))
+        with self._watch.patient():  # the save before may still be on its way
+            self.saver.save(list(self._engine.owned()), self._state(step, figures))
         self._saved = step
 
     def _state(self, step: int, figures: Mapping[str, float]) -> State:

@@ -283,9 +283,14 @@ class Validator:
         sets: tuple[HeldOut, ...],
         target: int,
         resume: Resume | None,
+        alive: Callable[[], None],
     ) -> None:
-        """The best so far is what the checkpoint ``resume`` keeps of it, if of the same clips."""
+        """The best so far is what the checkpoint ``resume`` keeps of it, if of the same clips.
+
+        ``alive`` is called with each micro-batch.
+        """
         self._config, self._engine, self._sets, self._target = config, engine, sets, target
+        self._alive = alive
         self._best = best_of(resume, sets)
         saved = resume.manifest.state.figures if resume else {}
         self._owed = VALIDATION_LOSS not in saved and (resume or config.init_from) is not None
@@ -319,7 +324,7 @@ class Validator:
         every = self._config.validation.every or self._config.checkpoint.every
         if not self._sets or (step % every and step != self._target):
             return None
-        found = measured(self._config, self._engine, self._sets)
+        found = measured(self._config, self._engine, self._sets, self._alive)
         if OWN in found.scores:
             loss = found.scores[OWN][ALL].terms["loss"]
             self._best, self._step = self._best.after(loss, step), step
@@ -327,11 +332,21 @@ class Validator:
         return found
 
 
-def measured(config: Config, engine: Engine, sets: tuple[HeldOut, ...]) -> Results:
+def measured(
+    config: Config,
+    engine: Engine,
+    sets: tuple[HeldOut, ...],
+    alive: Callable[[], None] = lambda: None,
+) -> Results:
     """`validate` with a run's engine; all ranks end together with a UserError."""
+
+    def forward(batch: Batch) -> Terms:
+        alive()
+        return engine.forward(batch)
+
     with engine.evaluating():
         return engine.processes.each(
-            lambda: validate(engine.forward, sets, config.model, engine.processes)
+            lambda: validate(forward, sets, config.model, engine.processes)
         )
 
 

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import traceback
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -20,6 +21,8 @@ from shards.processes import die_with_parent
 if TYPE_CHECKING:
     from pretrain.preflight import Ready
 
+RESTART_PATIENCE = 120.0
+"""Seconds that a job which SLURM starts again waits for the processes of its start before."""
 USAGE = "usage: [accelerate launch ...] -m pretrain CONFIG.yaml [key.sub=value ...]"
 
 
@@ -78,8 +81,12 @@ def run(config: Config, ready: Ready, stop: StopRequest) -> int:
     longest = max(limits.start_timeout, limits.hang_timeout)
     processes = Processes.join(ready.device, timedelta(seconds=longest))
     held: list[IO[str]] = []  # rank 0's lock on the folder lasts as long as its process
-    processes.first(lambda: held.append(hold(folder)))
-    processes.first(lambda: forget_hangs(folder))
+
+    def take_folder() -> None:
+        held.append(hold(folder, lock_patience(os.environ), say))
+        forget_hangs(folder)
+
+    processes.first(take_folder)
     with Watch(
         folder,
         processes.rank,
@@ -87,6 +94,11 @@ def run(config: Config, ready: Ready, stop: StopRequest) -> int:
         hang_seconds=limits.hang_timeout,
     ) as watch:
         return train(config, ready, processes, stop, watch, _silent if processes.rank else say)
+
+
+def lock_patience(environ: Mapping[str, str]) -> float:
+    """Seconds to wait for the run's folder: processes of a lost node may take a moment to end."""
+    return RESTART_PATIENCE if int(environ.get("SLURM_RESTART_COUNT", "0")) > 0 else 0.0
 
 
 def quiet_libraries() -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pretrain.checkpoint.saver import Saved
 from pretrain.config import Config
 from pretrain.distill import Teacher
 from pretrain.engine import Engine, Processes
@@ -60,12 +61,14 @@ def train(
     engine, teacher = start_engine(config, ready, course, processes, resume, say)
     announce(config, course, ready, engine, resume, say)
     validator = Validator(config, engine, ready.held_out, target, resume, watch.alive)
-    saving = Saving(config, engine, course, resume, watch, say)
     batches = own_batches(config, ready, course, processes)
     is_first, skips, step, asked = processes.rank == 0, 0, start, Asked()
 
-    shown = Shown(say, every=config.train.log_every, target=target)
-    with saving, Metrics(folder, start, shown) if is_first else nullcontext() as metrics:
+    shown = Shown(say, every=config.train.log_every)
+    with (
+        Metrics(folder, start, shown) if is_first else nullcontext() as metrics,
+        Saving(config, engine, course, resume, watch, say, note_saved(metrics)) as saving,
+    ):
         show(metrics, start, validator.first(start))
         for step_plan in plan.steps(start, target):
             if step_plan.step in course.thaws:
@@ -89,6 +92,8 @@ def train(
             if metrics:
                 record = StepRecord(
                     step=step,
+                    target=target,
+                    time=round(time.time(), 3),
                     epoch=plan.progress(step),
                     loss=means.pop("loss"),
                     lr=rate,
@@ -117,7 +122,7 @@ def train(
             stop.saved(asked)
             if asked.to_stop or validator.spent:
                 break
-    saving.finish(step, validator.figures(step))
+        saving.finish(step, validator.figures(step))
     if data.mistake:
         processes.fail(data.mistake)
     saving.refuse_loss(step)
@@ -147,6 +152,11 @@ def show(metrics: Metrics | None, step: int, results: Results | None) -> None:
     """Write down what came of a validation, if there was one."""
     if metrics and results:
         metrics.validated(step, results)
+
+
+def note_saved(metrics: Metrics | None) -> Callable[[Saved], None]:
+    """What is to be done with each committed checkpoint."""
+    return metrics.saved if metrics else lambda _: None
 
 
 def note_failures(metrics: Metrics | None, step: int, data: StepData) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 
 from pretrain.checkpoint.keep import due
 from pretrain.checkpoint.manifest import State
 from pretrain.checkpoint.restore import Resume
-from pretrain.checkpoint.saver import Saver
+from pretrain.checkpoint.saver import Saved, Saver
 from pretrain.config import Config
 from pretrain.engine import Engine
 from pretrain.start import Course, Say
@@ -31,7 +31,9 @@ class Saving:
         resume: Resume | None,
         watch: Watch,
         say: Say,
+        note: Callable[[Saved], None],
     ) -> None:
+        """``note`` is called with each checkpoint that is committed, on rank 0, in a thread."""
         self._config, self._engine, self._course, self._watch = config, engine, course, watch
         before = resume.manifest.state.starts if resume else ()
         self._starts = (*before, course.start)
@@ -40,7 +42,7 @@ class Saving:
         fragments = list(engine.owned())
         store, checkpoint = config.checkpoints(), config.checkpoint
         damaged = resume.damaged if resume else ()
-        self.saver = Saver(store, engine.processes, checkpoint, fragments, say, damaged)
+        self.saver = Saver(store, engine.processes, checkpoint, fragments, say, damaged, note)
 
     def __enter__(self) -> Saving:
         return self

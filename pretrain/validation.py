@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -139,9 +140,12 @@ def own_digest(sets: tuple[HeldOut, ...]) -> str:
 
 @dataclass(frozen=True)
 class Results:
-    """The ``scores`` of one validation, and the clips that could not be read for it."""
+    """The ``scores`` of one validation, the seconds it took, and the clips that could not be read
+    for it.
+    """
 
     scores: Scores
+    seconds: float
     failures: tuple[Failure, ...] = ()
 
 
@@ -221,6 +225,7 @@ def validate(
     """
     found: dict[str, Mapping[str, Score]] = {}
     failures: list[Failure] = []
+    began = time.perf_counter()
     for held in sets:
         failed: list[Failure] = []
         own = merged(list(_own_sums(forward, held, model, ranks, failed)))
@@ -234,7 +239,7 @@ def validate(
             )
         targets = model.targets(held.plan.corpus, sums.rows)
         found[held.name] = scores(held.plan.corpus, sums, targets)
-    return Results(found, tuple(failures))
+    return Results(found, time.perf_counter() - began, tuple(failures))
 
 
 def _own_sums(

@@ -10,6 +10,7 @@ from pathlib import Path
 from distributed_runs import Run, children
 from run_server import Started
 
+from pretrain.metrics import read_log
 from pretrain.stop import INTERRUPTED
 
 
@@ -34,6 +35,16 @@ def test_a_save_file_is_answered_with_a_checkpoint_and_a_signal_to_one_rank_with
     reached = len(run.log())
     assert f"run asked was stopped at step {reached} by a signal; the same command" in output
     assert [int(name.split("_step_")[1]) for name in run.checkpoints()] == [saved, reached]
+    saves = read_log(run.folder / "saves.jsonl")
+    assert [row["step"] for row in saves] == [saved, reached]
+    for row, name in zip(saves, run.checkpoints(), strict=True):
+        files = (run.folder / "checkpoints" / name).glob("rank_*")
+        assert row["bytes"] == sum(file.stat().st_size for file in files)
+
+    log = run.log()
+    times = [record["time"] for record in log]
+    assert times == sorted(times) and times[-1] <= saves[-1]["time"]
+    assert {record["target"] for record in log} == {4000}
 
     run.overrides = (f"train.steps={reached + 1}",)
     assert run.finish() == 0, run.output

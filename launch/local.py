@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from launch.accelerate import LAUNCHER, Command, Meeting, launch_command, search_path
-from pretrain.stop import SIGNALS
+from pretrain.stop import FILE_NAME, SAVE_FILE_NAME, SIGNALS
 from shards.errors import UserError
 from shards.processes import die_with_parent
 
@@ -70,6 +70,8 @@ def run(command: Command, run_folder: Path) -> int:
     """
     environment = {**os.environ, **command.environment, "PATH": search_path()}
     run_folder.mkdir(parents=True, exist_ok=True)
+    for name in (FILE_NAME, SAVE_FILE_NAME):  # they were meant for the start before
+        (run_folder / name).unlink(missing_ok=True)
     words = [str(run_folder), *command.arguments[len(LAUNCHER) :]]
     child = subprocess.Popen(
         [sys.executable, "-m", "launch.node", *words],

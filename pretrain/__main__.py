@@ -6,23 +6,28 @@ import logging
 import os
 import sys
 import traceback
+from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from pretrain.config import Config, load
 from pretrain.lock import hold
 from pretrain.stop import StopRequest
+from pretrain.watch import Watch, forget_hangs
 from shards.errors import sentence
 from shards.processes import die_with_parent
 
 if TYPE_CHECKING:
     from pretrain.preflight import Ready
 
+RESTART_PATIENCE = 120.0
+"""Seconds that a job which SLURM starts again waits for the processes of its start before."""
 USAGE = "usage: [accelerate launch ...] -m pretrain CONFIG.yaml [key.sub=value ...]"
 
 
 def main(arguments: list[str]) -> int:
-    """Train what the arguments describe; the exit code, 2 for a user's mistake.
+    """Train what the arguments describe; the exit code: 2 for a user's mistake, 75 for a signal.
 
     What is wrong with the configuration all ranks see alike and the first of each machine says;
     what one rank meets alone it says itself.
@@ -38,12 +43,11 @@ def main(arguments: list[str]) -> int:
     except Exception as error:
         return _tell(error, aloud=is_first_here)
     try:
-        run(config, ready, stop)
+        return run(config, ready, stop)
     except SystemExit as left:  # another rank says why
         return int(left.code or 0)
     except Exception as error:
         return _tell(error, aloud=True)
-    return 0
 
 
 def _tell(error: Exception, *, aloud: bool) -> int:
@@ -67,16 +71,34 @@ def check_here(config: Config) -> Ready:
     return check(config, world_size=world_size, device=device, environ=os.environ)
 
 
-def run(config: Config, ready: Ready, stop: StopRequest) -> None:
-    """Join the other processes and train."""
+def run(config: Config, ready: Ready, stop: StopRequest) -> int:
+    """Join the other processes and train; the exit code."""
     quiet_libraries()
     from pretrain.engine import Processes
     from pretrain.loop import train
 
-    processes = Processes.join(ready.device)
+    folder, limits = config.run.folder, config.train
+    longest = max(limits.start_timeout, limits.hang_timeout)
+    processes = Processes.join(ready.device, timedelta(seconds=longest))
     held: list[IO[str]] = []  # rank 0's lock on the folder lasts as long as its process
-    processes.first(lambda: held.append(hold(config.run.folder)))
-    train(config, ready, processes, stop, _silent if processes.rank else say)
+
+    def take_folder() -> None:
+        held.append(hold(folder, lock_patience(os.environ), say))
+        forget_hangs(folder)
+
+    processes.first(take_folder)
+    with Watch(
+        folder,
+        processes.rank,
+        start_seconds=limits.start_timeout,
+        hang_seconds=limits.hang_timeout,
+    ) as watch:
+        return train(config, ready, processes, stop, watch, _silent if processes.rank else say)
+
+
+def lock_patience(environ: Mapping[str, str]) -> float:
+    """Seconds to wait for the run's folder: processes of a lost node may take a moment to end."""
+    return RESTART_PATIENCE if int(environ.get("SLURM_RESTART_COUNT", "0")) > 0 else 0.0
 
 
 def quiet_libraries() -> None:

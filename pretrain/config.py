@@ -30,6 +30,10 @@ MOST_EPOCHS = 15
 """Epochs of a run that does not say how many."""
 
 
+MOST_SECONDS = 7 * 24 * 3600
+"""The longest time to wait for a sign of life."""
+
+
 class RunConfig(Section):
     """``run``: where a run keeps everything it writes, ``dir/name``."""
 
@@ -43,7 +47,7 @@ class RunConfig(Section):
 
 
 class TrainConfig(Section):
-    """``train``: absolute targets and how often to report."""
+    """``train``: absolute targets, how often to report, and when a run counts as hung."""
 
     steps: int | None = Field(default=None, ge=1, description="stop after this optimizer step")
     epochs: float | None = Field(
@@ -54,6 +58,20 @@ class TrainConfig(Section):
     log_every: int = Field(default=10, ge=1, description="steps between lines on the terminal")
     max_skips: int = Field(
         default=5, ge=1, description="stop after so many non-finite steps in a row"
+    )
+    hang_timeout: float = Field(
+        default=600,
+        gt=0,
+        le=MOST_SECONDS,
+        description="seconds without a step or a batch of a validation after which every process "
+        "writes where it is to the run's folder hang and ends",
+    )
+    start_timeout: float = Field(
+        default=1800,
+        gt=0,
+        le=MOST_SECONDS,
+        description="the same for the start up to the first step, for staged unfreezing and saves; "
+        "also how long processes wait for one another",
     )
 
     def target(self, plan: Plan) -> int:

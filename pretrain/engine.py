@@ -15,7 +15,9 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from datetime import timedelta
 from io import StringIO
+from itertools import count
 from typing import Any, NoReturn, TypeVar, cast
 
 import torch
@@ -33,6 +35,8 @@ from shards.collate import Batch
 from shards.errors import UserError
 
 _T = TypeVar("_T")
+PATIENCE = timedelta(minutes=30)
+_board_numbers = count()  # the same on every rank: all ask for boards together
 # Where each of DeepSpeed's ZeRO optimizers keeps this rank's flat float32 masters.
 FLATS = {
     "BF16_Optimizer": "fp32_groups_flat_partition",  # stage 1 in bf16
@@ -51,8 +55,11 @@ class Processes:
     device: torch.device
 
     @classmethod
-    def join(cls, device: str) -> Processes:
-        """Join the process group that accelerate launch describes, or be alone without one."""
+    def join(cls, device: str, timeout: timedelta = PATIENCE) -> Processes:
+        """Join the process group that accelerate launch describes, or be alone without one.
+
+        ``timeout`` is how long ranks wait for one another in whatever they do together.
+        """
         _alone_without_launcher()
         if device == "cpu":
             os.environ["DS_ACCELERATOR"] = "cpu"
@@ -60,17 +67,20 @@ class Processes:
         from accelerate import PartialState
 
         # DeepSpeed on a machine without CUDA needs this state made before any Accelerator.
-        state = PartialState(cpu=device == "cpu")
+        state = PartialState(cpu=device == "cpu", timeout=timeout)
         return cls(
             state.process_index, state.num_processes, state.local_process_index, state.device
         )
 
     def board(self) -> Board:
-        """A new store of small values, for threads beside what the ranks do together."""
-        host, store = os.environ["MASTER_ADDR"], cast("Any", dist).TCPStore
-        own = store(host, 0, None, True, wait_for_workers=False) if self.rank == 0 else None
-        port = self.gather(own and own.port)[0]
-        return cast("Board", own or store(host, port, None, False))
+        """A new store of small values, for threads beside what the ranks do together.
+
+        It is a part of the store that the process group met in, over a connection of its own: a
+        `get` that waits holds up no other board and no collective, and no rank has to open a port.
+        """
+        met = cast("Any", dist.distributed_c10d._get_default_store())
+        own = cast("Any", dist).PrefixStore(f"board{next(_board_numbers)}", met.clone())
+        return cast("Board", own)
 
     def barrier(self) -> None:
         """Wait for all ranks."""

@@ -5,37 +5,56 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
 from shards.errors import UserError
 
 FILE_NAME = ".lock"
+RETRY_SECONDS = 0.5
 _WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 
 
-def hold(folder: Path) -> IO[str]:
+def hold(
+    folder: Path, patience: float = 0.0, say: Callable[[str], None] = lambda _: None
+) -> IO[str]:
     """Lock ``folder`` until the returned file is closed or this process ends, however it ends.
 
     The system drops the lock of a process that has ended, on whatever machine, so none is stale.
     Where the file system has no locks, the process that the file names counts: one of this machine
-    that is gone has left a stale lock. UserError where another process holds it.
+    that is gone has left a stale lock. UserError where another process still holds it after
+    ``patience`` seconds; that it is waited for is said once.
     """
     folder.mkdir(parents=True, exist_ok=True)
     file = (folder / FILE_NAME).open("a+", encoding="utf-8")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise _in_use(folder, _named(file)) from error
-    except OSError as error:
-        if error.errno not in _WITHOUT_LOCKS:
-            raise
-        if not is_stale(_named(file)):
-            raise _in_use(folder, _named(file)) from error
+    began = time.monotonic()
+    if not _locks(file) and patience:
+        say(
+            f"waiting up to {patience:.0f} s for process {_named(file)}, which still holds {folder}"
+        )
+    while not _locks(file):
+        if time.monotonic() - began >= patience:
+            raise _in_use(folder, _named(file))
+        time.sleep(RETRY_SECONDS)
     file.truncate(0)
     file.write(f"{os.getpid()} on {os.uname().nodename}")
     file.flush()
     return file
+
+
+def _locks(file: IO[str]) -> bool:
+    """Whether the lock is this file's now; it may be taken twice."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in _WITHOUT_LOCKS:
+            raise
+        return is_stale(_named(file))
+    return True
 
 
 def is_stale(holder: str) -> bool:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pretrain.checkpoint.saver import Saved
 from pretrain.config import Config
 from pretrain.distill import Teacher
 from pretrain.engine import Engine, Processes
@@ -21,21 +22,33 @@ from pretrain.preflight import Ready
 from pretrain.saving import Saving
 from pretrain.schedule import rate_factor
 from pretrain.start import (
+    Course,
     Say,
     announce,
     ended,
     set_course,
     start_engine,
 )
-from pretrain.stop import StopRequest
+from pretrain.stop import INTERRUPTED, Asked, StopRequest
 from pretrain.validation import Results, Validator
+from pretrain.watch import Watch
 from shards.ahead import on_device
 from shards.collate import Batch
 from shards.stream import stream
 
 
-def train(config: Config, ready: Ready, processes: Processes, stop: StopRequest, say: Say) -> None:
-    """Train to the target, or until asked to stop; resumes from the run's newest checkpoint."""
+def train(
+    config: Config,
+    ready: Ready,
+    processes: Processes,
+    stop: StopRequest,
+    watch: Watch,
+    say: Say,
+) -> int:
+    """Train to the target, or until asked to stop; resumes from the run's newest checkpoint.
+
+    Returns the exit code, as `ending` has it.
+    """
     name, folder = config.run.name, config.run.folder
     resume, place = origin(config, processes, say)
     course = processes.each(lambda: set_course(config, ready, resume, place, say))
@@ -43,34 +56,27 @@ def train(config: Config, ready: Ready, processes: Processes, stop: StopRequest,
     if resume and (why := ended(config, course, resume)):
         stop.answered()
         say(f"resumed run {name} from {resume.place}: already at step {start}, {why}")
-        return
+        return 0
 
     engine, teacher = start_engine(config, ready, course, processes, resume, say)
     announce(config, course, ready, engine, resume, say)
-    validator = Validator(config, engine, ready.held_out, target, resume)
-    saving = Saving(config, engine, course, resume, say)
-    batches = stream(
-        plan,
-        config.model.fields(),
-        range(start, target),
-        rank=processes.rank,
-        world_size=processes.world_size,
-        config=config.data,
-        pin_memory=ready.device == "cuda",
-    )
-    batches = on_device(batches, processes.device, depth=ready.accumulation)
-    is_first, skips, step = processes.rank == 0, 0, start
+    validator = Validator(config, engine, ready.held_out, target, resume, watch.alive)
+    batches = own_batches(config, ready, course, processes)
+    is_first, skips, step, asked = processes.rank == 0, 0, start, Asked()
 
-    shown = Shown(say, every=config.train.log_every, target=target)
-    with saving, Metrics(folder, start, shown) if is_first else nullcontext() as metrics:
+    shown = Shown(say, every=config.train.log_every)
+    with (
+        Metrics(folder, start, shown) if is_first else nullcontext() as metrics,
+        Saving(config, engine, course, resume, watch, say, note_saved(metrics)) as saving,
+    ):
         show(metrics, start, validator.first(start))
         for step_plan in plan.steps(start, target):
             if step_plan.step in course.thaws:
-                thaw(config, course, step_plan.step, engine, saving, say)
+                with watch.patient():
+                    thaw(config, course, step_plan.step, engine, saving, say)
             began = time.perf_counter()
             data = take_step(batches, ready.accumulation, plan, config.model, processes)
-            if metrics and data.failures:
-                metrics.failed(step + 1, data.failures)
+            note_failures(metrics, step + 1, data)
             if data.mistake:
                 break
             terms = accumulate(engine, teacher, data, config.seed)
@@ -79,12 +85,15 @@ def train(config: Config, ready: Ready, processes: Processes, stop: StopRequest,
             )
             saving.saver.wait_for_copy()
             moved = engine.step(rate)
-            stopping, means = reduced(processes, bool(stop), terms, data.tokens)
+            asked, means = reduced(processes, stop.asked(), terms, data.tokens)
+            watch.stepped()
             step = step_plan.step + 1
             skips = 0 if moved else skips + 1
             if metrics:
                 record = StepRecord(
                     step=step,
+                    target=target,
+                    time=round(time.time(), 3),
                     epoch=plan.progress(step),
                     loss=means.pop("loss"),
                     lr=rate,
@@ -106,25 +115,54 @@ def train(config: Config, ready: Ready, processes: Processes, stop: StopRequest,
                     withheld=plan.withheld(step_plan),
                 )
                 metrics.write(record)
-            if skips >= config.train.max_skips:
-                processes.fail(describe_skips(data, step, skips))
-            if not stopping:  # who is asked to stop may have seconds
+            refuse_skips(config, processes, data, step, skips)
+            if not asked.to_stop:  # who is asked to stop may have seconds
                 show(metrics, step, validator.after(step))
-            saving.after(step, validator.figures(step))
-            if stopping or validator.spent:
+            saving.after(step, validator.figures(step), asked=asked.to_save)
+            stop.saved(asked)
+            if asked.to_stop or validator.spent:
                 break
-    saving.finish(step, validator.figures(step))
+        saving.finish(step, validator.figures(step))
     if data.mistake:
         processes.fail(data.mistake)
     saving.refuse_loss(step)
     stop.answered()
-    say(f"run {name} {describe_end(step, target, validator)}")
+    code, words = ending(step, target, validator, asked)
+    say(f"run {name} {words}")
+    return code
+
+
+def own_batches(
+    config: Config, ready: Ready, course: Course, processes: Processes
+) -> Iterator[Batch]:
+    """This rank's micro-batches of the whole course, on its device."""
+    batches = stream(
+        course.plan,
+        config.model.fields(),
+        range(course.start, course.target),
+        rank=processes.rank,
+        world_size=processes.world_size,
+        config=config.data,
+        pin_memory=ready.device == "cuda",
+    )
+    return on_device(batches, processes.device, depth=ready.accumulation)
 
 
 def show(metrics: Metrics | None, step: int, results: Results | None) -> None:
     """Write down what came of a validation, if there was one."""
     if metrics and results:
         metrics.validated(step, results)
+
+
+def note_saved(metrics: Metrics | None) -> Callable[[Saved], None]:
+    """What is to be done with each committed checkpoint."""
+    return metrics.saved if metrics else lambda _: None
+
+
+def note_failures(metrics: Metrics | None, step: int, data: StepData) -> None:
+    """Write down the clips of a step that could not be read, if there are any."""
+    if metrics and data.failures:
+        metrics.failed(step, data.failures)
 
 
 def accumulate(
@@ -147,12 +185,13 @@ def accumulate(
 
 
 def reduced(
-    processes: Processes, stopping: bool, terms: Mapping[str, Tensor], tokens: int
-) -> tuple[bool, dict[str, float]]:
-    """Whether any rank is to stop, and the terms' means over the targets of all ranks."""
-    stops, *totals = processes.sum([stopping, *terms.values()])
+    processes: Processes, asked: Asked, terms: Mapping[str, Tensor], tokens: int
+) -> tuple[Asked, dict[str, float]]:
+    """What any rank was asked for, and the terms' means over the targets of all ranks."""
+    sums = processes.sum([*asked, *terms.values()])
+    anywhere, totals = sums[: len(asked)], sums[len(asked) :]
     means = {name: total / max(1, tokens) for name, total in zip(terms, totals, strict=True)}
-    return bool(stops), means
+    return Asked(*map(bool, anywhere)), means
 
 
 def dropout_seed(seed: int, batch: Batch) -> int:
@@ -161,22 +200,28 @@ def dropout_seed(seed: int, batch: Batch) -> int:
     return int(words[0] >> np.uint64(1))
 
 
-def describe_end(step: int, target: int, validator: Validator) -> str:
-    """The last line of a run."""
+def ending(step: int, target: int, validator: Validator, asked: Asked) -> tuple[int, str]:
+    """The exit code and the last line of a run: `INTERRUPTED` where a signal alone cut it short."""
     if step >= target:
-        return f"is at step {step}, its target"
+        return 0, f"is at step {step}, its target"
     if validator.spent:
-        return (
+        return 0, (
             f"stopped at step {step}: validation was best at step {validator.best.step} "
             f"(loss {validator.best.loss:.4f}), {validator.best.since} validations ago"
         )
-    return f"stopped at step {step} as asked; the same command resumes it"
+    if asked.interrupts:
+        return INTERRUPTED, f"was stopped at step {step} by a signal; the same command resumes it"
+    return 0, f"stopped at step {step} as asked; the same command resumes it"
 
 
-def describe_skips(data: StepData, step: int, skips: int) -> str:
-    """The message of a run that no longer makes progress."""
+def refuse_skips(
+    config: Config, processes: Processes, data: StepData, step: int, skips: int
+) -> None:
+    """End a run that no longer makes progress with a UserError, on all ranks alike."""
+    if skips < config.train.max_skips:
+        return
     keys = ", ".join([key for batch in data.batches for key in batch.keys][:8])
-    return (
+    processes.fail(
         f"the gradient was not finite in {skips} steps in a row, the last one step {step} with "
         f"clips {keys}, ...; lower optimizer.lr or leave them out (the last checkpoint is intact)"
     )

@@ -11,8 +11,10 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from io import RawIOBase
 from pathlib import Path
-from typing import TYPE_CHECKING
+from threading import Lock
+from typing import TYPE_CHECKING, Any
 
+from pretrain.checkpoint.saver import Saved
 from pretrain.scores import ALL
 from pretrain.validation import OWN, Results, described
 from shards.atomic import replacing
@@ -44,18 +46,20 @@ TAGS = {
 
 @dataclass(frozen=True)
 class StepRecord:
-    """One optimizer step over all ranks.
+    """One optimizer step over all ranks, which ended at ``time`` (Unix seconds).
 
-    ``step`` counts from 1 and ``epoch`` is the fraction of epochs done after it; ``loss`` and
-    the model's other ``parts`` are means over the step's ``tokens`` targets; ``padding`` is the
-    padded share of the batches' audio; ``seconds`` is the wall time, of which ``data_seconds``
-    waited for data. ``balance`` is the heaviest rank's padded audio over the mean;
+    ``step`` counts from 1 to the run's ``target`` and ``epoch`` is the fraction of epochs done
+    after it; ``loss`` and the model's other ``parts`` are means over the step's ``tokens`` targets;
+    ``padding`` is the padded share of the batches' audio; ``seconds`` is the wall time, of which
+    ``data_seconds`` waited for data. ``balance`` is the heaviest rank's padded audio over the mean;
     ``rates`` are those of the optimizer's groups, by name, of which ``lr`` is the base.
     ``failed_clips`` could not be read and were left out. ``withheld`` is the share of clips that
     the curriculum has yet to admit.
     """
 
     step: int
+    target: int
+    time: float
     epoch: float
     loss: float
     lr: float
@@ -88,7 +92,6 @@ class Shown:
 
     say: Callable[[str], None]
     every: int
-    target: int
 
 
 class Metrics:
@@ -103,13 +106,12 @@ class Metrics:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "log.jsonl"
         cut_back(path, start)
-        self._failures, self._validations = (
-            folder / "data_errors.jsonl",
-            folder / "validation.jsonl",
-        )
-        cut_back(self._validations, start)
+        self._failures = folder / "data_errors.jsonl"
+        self._validations, self._saves = folder / "validation.jsonl", folder / "saves.jsonl"
+        for more in (self._validations, self._saves):
+            cut_back(more, start)
         self._log = path.open("ab", buffering=0)
-        self._folder, self._lost = folder / "tensorboard", 0
+        self._folder, self._lost, self._drawing = folder / "tensorboard", 0, Lock()
         self._board = self._new_board(start + 1)
 
     def __enter__(self) -> Metrics:
@@ -122,9 +124,7 @@ class Metrics:
 
     def failed(self, step: int, failures: Sequence[Failure]) -> None:
         """Append clips that could not be read to data_errors.jsonl."""
-        lines = [json.dumps({"step": step, **asdict(failure)}) + "\n" for failure in failures]
-        with self._failures.open("ab", buffering=0) as file:
-            _append(file, "".join(lines))
+        _append_to(self._failures, [{"step": step, **asdict(failure)} for failure in failures])
         self._shown.say(describe_failures(step, failures))
 
     def write(self, record: StepRecord) -> None:
@@ -145,26 +145,30 @@ class Metrics:
                     f"WARNING: no space left for {self._log.name}; steps from {record.step} on are "
                     "not in it"
                 )
-        if record.step % self._shown.every == 0 or record.step == self._shown.target:
-            self._shown.say(line(record, self._shown.target))
+        if record.step % self._shown.every == 0 or record.step == record.target:
+            self._shown.say(line(record))
 
     def validated(self, step: int, results: Results) -> None:
         """Append one validation to validation.jsonl, draw it and show it."""
         if results.failures:
             self.failed(step, results.failures)
-        lines: list[str] = []
+        records: list[dict[str, Any]] = []
         scalars: dict[str, float] = {}
         for name, groups in results.scores.items():
             for group, score in groups.items():
                 facts = {"step": step, "set": name, "group": group, "clips": score.clips}
-                record = {**facts, "targets": score.targets, **finite(score.terms)}
-                lines.append(json.dumps(record) + "\n")
+                facts |= {"targets": score.targets, "seconds": round(results.seconds, 3)}
+                records.append(facts | finite(score.terms))
                 parts = [OWN, *([] if name == OWN else [name]), *([] if group == ALL else [group])]
                 scalars |= {"/".join([*parts, term]): v for term, v in score.terms.items()}
-        with self._validations.open("ab", buffering=0) as file:
-            _append(file, "".join(lines))
+        _append_to(self._validations, records)
         self._draw(step, scalars)
         self._shown.say(f"step {step}  validation: {described(results.scores)}")
+
+    def saved(self, saved: Saved) -> None:
+        """Append one committed checkpoint to saves.jsonl and draw it; in any thread."""
+        _append_to(self._saves, [asdict(saved)])
+        self._draw(saved.step, {"speed/save_seconds": saved.seconds})
 
     def _new_board(self, step: int) -> SummaryWriter:
         from torch.utils.tensorboard import SummaryWriter
@@ -172,18 +176,24 @@ class Metrics:
         return SummaryWriter(str(self._folder), purge_step=step)
 
     def _draw(self, step: int, scalars: Mapping[str, float]) -> None:
-        try:
-            if self._lost:  # a writer that met a full disk is of no use any more
-                self._board, self._lost = self._new_board(step), 0
-            for tag, value in scalars.items():
-                self._board.add_scalar(tag, value, step)
-        except OSError:
-            self._lost = self._lost or 1
+        with self._drawing:
+            try:
+                if self._lost:  # a writer that met a full disk is of no use any more
+                    self._board, self._lost = self._new_board(step), 0
+                for tag, value in scalars.items():
+                    self._board.add_scalar(tag, value, step)
+            except OSError:
+                self._lost = self._lost or 1
 
 
 def finite(values: Mapping[str, float]) -> dict[str, float | None]:
     """The values, None for those that JSON has no number for."""
     return {name: value if math.isfinite(value) else None for name, value in values.items()}
+
+
+def _append_to(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
+    with path.open("ab", buffering=0) as file:
+        _append(file, "".join(json.dumps(record) + "\n" for record in records))
 
 
 def _append(file: RawIOBase, text: str) -> bool:
@@ -208,10 +218,10 @@ def describe_failures(step: int, failures: Sequence[Failure]) -> str:
     )
 
 
-def line(record: StepRecord, target: int) -> str:
+def line(record: StepRecord) -> str:
     """One readable line for the terminal."""
     return (
-        f"step {record.step}/{target}  epoch {record.epoch:.2f}  loss {record.loss:.4f}  "
+        f"step {record.step}/{record.target}  epoch {record.epoch:.2f}  loss {record.loss:.4f}  "
         f"lr {record.lr:.2e}  {record.tokens_per_second:,.0f} tokens/s  "
         f"padding {record.padding:.1%}  grad norm {record.gradient_norm:.2f}"
     )

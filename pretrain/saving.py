@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 
 from pretrain.checkpoint.keep import due
 from pretrain.checkpoint.manifest import State
 from pretrain.checkpoint.restore import Resume
-from pretrain.checkpoint.saver import Saver
+from pretrain.checkpoint.saver import Saved, Saver
 from pretrain.config import Config
 from pretrain.engine import Engine
 from pretrain.start import Course, Say
 from pretrain.validation import own_digest
+from pretrain.watch import Watch
 
 LAST_SECONDS = 60.0
 """What a process that ends on an error gives the save under way."""
@@ -23,9 +24,17 @@ class Saving:
     """A run's checkpoints on its ``course``. All ranks call every method together."""
 
     def __init__(
-        self, config: Config, engine: Engine, course: Course, resume: Resume | None, say: Say
+        self,
+        config: Config,
+        engine: Engine,
+        course: Course,
+        resume: Resume | None,
+        watch: Watch,
+        say: Say,
+        note: Callable[[Saved], None],
     ) -> None:
-        self._config, self._engine, self._course = config, engine, course
+        """``note`` is called with each checkpoint that is committed, on rank 0, in a thread."""
+        self._config, self._engine, self._course, self._watch = config, engine, course, watch
         before = resume.manifest.state.starts if resume else ()
         self._starts = (*before, course.start)
         self._saved = course.start
@@ -33,7 +42,7 @@ class Saving:
         fragments = list(engine.owned())
         store, checkpoint = config.checkpoints(), config.checkpoint
         damaged = resume.damaged if resume else ()
-        self.saver = Saver(store, engine.processes, checkpoint, fragments, say, damaged)
+        self.saver = Saver(store, engine.processes, checkpoint, fragments, say, damaged, note)
 
     def __enter__(self) -> Saving:
         return self
@@ -50,18 +59,19 @@ class Saving:
         """Take memory for what the engine holds now."""
         self.saver.hold(list(self._engine.owned()))
 
-    def after(self, step: int, figures: Mapping[str, float]) -> None:
-        """Begin a save if one is due after ``step`` steps; it keeps ``figures``."""
+    def after(self, step: int, figures: Mapping[str, float], *, asked: bool) -> None:
+        """Begin a save if one is due after ``step`` steps or asked for; it keeps ``figures``."""
         epoch, before = self._course.plan.progress(step), self._course.plan.progress(step - 1)
         is_best = self._config.checkpoint.keep_best and figures.get("best_step") == step
-        if is_best or due(self._config.checkpoint, step, epoch, before):
+        if asked or is_best or due(self._config.checkpoint, step, epoch, before):
             self._save(step, figures)
 
     def finish(self, step: int, figures: Mapping[str, float]) -> None:
         """Save where the run ends, unless that was done, and wait until it is committed."""
         if step > self._saved:
             self._save(step, figures)
-        self.saver.finish()
+        with self._watch.patient():
+            self.saver.finish()
 
     def refuse_loss(self, step: int) -> None:
         """End the run with a UserError if its last checkpoint could not be written."""
@@ -72,7 +82,8 @@ class Saving:
             )
 
     def _save(self, step: int, figures: Mapping[str, float]) -> None:
-        self.saver.save(list(self._engine.owned()), self._state(step, figures))
+        with self._watch.patient():  # the save before may still be on its way
+            self.saver.save(list(self._engine.owned()), self._state(step, figures))
         self._saved = step
 
     def _state(self, step: int, figures: Mapping[str, float]) -> State:

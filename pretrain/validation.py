@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -139,9 +140,12 @@ def own_digest(sets: tuple[HeldOut, ...]) -> str:
 
 @dataclass(frozen=True)
 class Results:
-    """The ``scores`` of one validation, and the clips that could not be read for it."""
+    """The ``scores`` of one validation, the seconds it took, and the clips that could not be read
+    for it.
+    """
 
     scores: Scores
+    seconds: float
     failures: tuple[Failure, ...] = ()
 
 
@@ -221,6 +225,7 @@ def validate(
     """
     found: dict[str, Mapping[str, Score]] = {}
     failures: list[Failure] = []
+    began = time.perf_counter()
     for held in sets:
         failed: list[Failure] = []
         own = merged(list(_own_sums(forward, held, model, ranks, failed)))
@@ -234,7 +239,7 @@ def validate(
             )
         targets = model.targets(held.plan.corpus, sums.rows)
         found[held.name] = scores(held.plan.corpus, sums, targets)
-    return Results(found, tuple(failures))
+    return Results(found, time.perf_counter() - began, tuple(failures))
 
 
 def _own_sums(
@@ -283,9 +288,14 @@ class Validator:
         sets: tuple[HeldOut, ...],
         target: int,
         resume: Resume | None,
+        alive: Callable[[], None],
     ) -> None:
-        """The best so far is what the checkpoint ``resume`` keeps of it, if of the same clips."""
+        """The best so far is what the checkpoint ``resume`` keeps of it, if of the same clips.
+
+        ``alive`` is called with each micro-batch.
+        """
         self._config, self._engine, self._sets, self._target = config, engine, sets, target
+        self._alive = alive
         self._best = best_of(resume, sets)
         saved = resume.manifest.state.figures if resume else {}
         self._owed = VALIDATION_LOSS not in saved and (resume or config.init_from) is not None
@@ -319,7 +329,7 @@ class Validator:
         every = self._config.validation.every or self._config.checkpoint.every
         if not self._sets or (step % every and step != self._target):
             return None
-        found = measured(self._config, self._engine, self._sets)
+        found = measured(self._config, self._engine, self._sets, self._alive)
         if OWN in found.scores:
             loss = found.scores[OWN][ALL].terms["loss"]
             self._best, self._step = self._best.after(loss, step), step
@@ -327,11 +337,21 @@ class Validator:
         return found
 
 
-def measured(config: Config, engine: Engine, sets: tuple[HeldOut, ...]) -> Results:
+def measured(
+    config: Config,
+    engine: Engine,
+    sets: tuple[HeldOut, ...],
+    alive: Callable[[], None] = lambda: None,
+) -> Results:
     """`validate` with a run's engine; all ranks end together with a UserError."""
+
+    def forward(batch: Batch) -> Terms:
+        alive()
+        return engine.forward(batch)
+
     with engine.evaluating():
         return engine.processes.each(
-            lambda: validate(engine.forward, sets, config.model, engine.processes)
+            lambda: validate(forward, sets, config.model, engine.processes)
         )
 
 

@@ -40,6 +40,7 @@ port=${SEGUE_PORT:-$((10000 + SLURM_JOB_ID % 20000))}
 while (exec 3<> "/dev/tcp/$head/$port") 2> /dev/null; do
     port=$((port + 1))
 done
+rm -f "$run/STOP" "$run/SAVE" # they were meant for the start before
 restarts=${SLURM_RESTART_COUNT:-0}
 echo "job $SLURM_JOB_ID, start $((restarts + 1)): $SLURM_NNODES nodes, $processes processes each," \
     "meet at $head:$port"

@@ -7,7 +7,10 @@ from typing import Protocol
 
 
 class Board(Protocol):
-    """Small values by key, as torch's TCPStore keeps them; `get` waits until one is there."""
+    """Small values by key, as torch's TCPStore keeps them; `get` waits until one is there.
+
+    For one thread of each rank: while it waits, others of the rank cannot use this board.
+    """
 
     def set_timeout(self, timeout: timedelta, /) -> None: ...
     def set(self, key: str, value: str, /) -> None: ...

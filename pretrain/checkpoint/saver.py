@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NoReturn, Protocol
 
@@ -21,6 +22,18 @@ from pretrain.fragment import Fragment
 
 PATIENCE_SECONDS = 3600.0
 """How long ranks wait for the slowest one's file."""
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A committed checkpoint: ``seconds`` from its beginning to ``time`` (Unix), ``bytes`` of all
+    ranks' files.
+    """
+
+    step: int
+    seconds: float
+    bytes: int
+    time: float
 
 
 class Ranks(Protocol):
@@ -42,7 +55,7 @@ class Saver:
     """Writes checkpoints one at a time. All ranks call every method but `close` together.
 
     UserError at once if nothing can be written there. Checkpoints that are known to be ``damaged``
-    do not count as kept ones.
+    do not count as kept ones. Rank 0 calls ``note`` with each that is committed, in the thread.
 
     A save that fails for lack of space or of the file system leaves nothing behind; it is said
     loudly, and the run goes on with the checkpoint before.
@@ -56,8 +69,9 @@ class Saver:
         fragments: Sequence[Fragment],
         say: Callable[[str], None],
         damaged: Iterable[str] = (),
+        note: Callable[[Saved], None] = lambda _: None,
     ) -> None:
-        self._damaged = set(damaged)
+        self._damaged, self._note = set(damaged), note
         self._store, self._ranks, self._config, self._say = store, ranks, config, say
         self._copy = HostCopy(fragments)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
@@ -159,6 +173,7 @@ class Saver:
         total, took = sum(part.total.bytes for part in parts), time.perf_counter() - began
         place = self._store.place(state.name)
         self._say(f"saved {place}: {total / 1e6:,.0f} MB in {took:.1f} s")
+        self._note(Saved(state.step, round(took, 3), total, round(time.time(), 3)))
         self._damaged.discard(state.name)
         self._thread.submit(prune, self._store, self._config, self._damaged)
         return ""

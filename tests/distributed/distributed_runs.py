@@ -96,6 +96,12 @@ class Run:
         with suppress(ProcessLookupError):  # it has just ended
             os.killpg(process.pid, signal.SIGKILL)
 
+    def wait_for_steps(self, steps: int, process: subprocess.Popen[str] | Started) -> None:
+        """Wait until so many steps are logged; AssertionError where it ends before."""
+        while len(self.log()) < steps:
+            assert process.poll() is None, process.communicate()[0]
+            time.sleep(0.01)
+
     def committed(self) -> list[Path]:
         return list(self.folder.glob("checkpoints/*/COMMITTED"))
 
@@ -107,6 +113,11 @@ class Run:
 
     def checkpoints(self) -> list[str]:
         return sorted(path.name for path in (self.folder / "checkpoints").iterdir())
+
+
+def children(pid: int) -> list[int]:
+    """The processes that one started: a forked launcher's are the ranks, in their order."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def zero_environment(stage: int, offload: str = "none") -> dict[str, str]:

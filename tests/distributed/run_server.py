@@ -2,7 +2,7 @@
 
 As a program it takes a JSON object a line (`Started` writes them) and answers with the pid of a
 process that stands for `accelerate launch`: it starts the ranks in a process group of its own,
-ends all of them when one fails, and leaves its exit code in the file ``done``.
+ends all of them when one fails, and leaves its and their exit codes in the file ``done``.
 """
 
 from __future__ import annotations
@@ -139,13 +139,14 @@ class Started:
         server.stdin.flush()
         self.pid = int(server.stdout.readline())
         self.returncode: int | None = None
+        self.rank_codes: list[int] = []
 
     def poll(self) -> int | None:
         """The exit code, if it has ended."""
         if self.returncode is None:
             is_there = _is_there(self.pid)  # asked first: it may end in between
             if self._done.exists():
-                self.returncode = int(self._done.read_text())
+                self.returncode, *self.rank_codes = json.loads(self._done.read_text())
             elif not is_there:
                 self.returncode = -signal.SIGKILL
         return self.returncode
@@ -202,16 +203,16 @@ def _launch(request: dict[str, Any]) -> None:
     os.environ.update(request["environment"])
     output, script = Path(request["output"]), request["script"]
     pids = fork_ranks(request["arguments"], request["processes"], output, script=script)
-    code = 0
-    while pids:
+    codes: dict[int, int] = {}
+    while len(codes) < len(pids):
         pid, status = os.wait()
-        pids.remove(pid)
-        if os.waitstatus_to_exitcode(status):
-            code = 1  # accelerate's, whatever the processes leave with
-            for other in pids:
+        codes[pid] = os.waitstatus_to_exitcode(status)
+        if codes[pid]:
+            for other in set(pids).difference(codes):
                 os.kill(other, signal.SIGTERM)
+    code = int(any(codes.values()))  # accelerate's, whatever the processes leave with
     aside = Path(request["done"] + ".aside")
-    aside.write_text(str(code))
+    aside.write_text(json.dumps([code, *(codes[pid] for pid in pids)]))
     aside.rename(request["done"])
     os._exit(0)
 

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import pytest
 from distributed_runs import CONFIG, Run
-from run_server import Started
 from store_servers import s3_bucket
 
 STEPS = 12
@@ -99,11 +98,10 @@ def test_a_stop_file_saves_after_the_current_step_and_the_same_command_goes_on(
 ) -> None:
     run = Run(runs / "stopped", token_shards, overrides=("train.steps=400", "checkpoint.every=400"))
     process = run.start()
-    while len(run.log()) < 3:
-        assert process.poll() is None, process.communicate()[0]
+    run.wait_for_steps(3, process)
     (run.folder / "STOP").touch()
     output, _ = process.communicate(timeout=60)
-    assert process.returncode == 0, output
+    assert process.rank_codes == [0, 0], output
     reached = int(run.log()[-1]["step"])
     assert f"stopped at step {reached} as asked" in output
     assert int(run.checkpoints()[-1].split("_step_")[1]) == reached < 400
@@ -131,12 +129,6 @@ def segue_launch(run: Run) -> subprocess.Popen[str]:
     )
 
 
-def wait_for_steps(run: Run, steps: int, process: subprocess.Popen[str] | Started) -> None:
-    while len(run.log()) < steps:
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.01)
-
-
 def processes_of(run: Run) -> list[str]:
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
@@ -154,7 +146,7 @@ def test_a_second_run_is_refused_ctrl_c_saves_and_a_killed_launcher_leaves_nothi
 ) -> None:
     run = Run(runs / "launched", token_shards, overrides=("train.steps=4000",))
     launched = segue_launch(run)
-    wait_for_steps(run, 3, launched)
+    run.wait_for_steps(3, launched)
     second = segue_launch(run)
     output, _ = second.communicate(timeout=60)
     assert second.returncode == 2 and "Traceback" not in output
@@ -167,7 +159,7 @@ def test_a_second_run_is_refused_ctrl_c_saves_and_a_killed_launcher_leaves_nothi
 
     reached = len(run.log())
     launched = segue_launch(run)
-    wait_for_steps(run, reached + 2, launched)
+    run.wait_for_steps(reached + 2, launched)
     launched.kill()
     launched.communicate(timeout=60)
     deadline = time.monotonic() + 30
@@ -187,7 +179,7 @@ def test_damage_met_while_training_stops_all_ranks_and_saves_where_they_are(
         overrides=("train.steps=4000", "checkpoint.every=4000", "data.workers=2"),
     )
     process = run.start()
-    wait_for_steps(run, 6, process)
+    run.wait_for_steps(6, process)
     for shard in shards.glob("*.tar"):
         os.truncate(shard, 3000)
     output, _ = process.communicate(timeout=90)

@@ -61,10 +61,10 @@ def test_validation_is_the_same_on_any_number_of_processes_and_after_a_kill(
     assert [*found] == [4, 8, 12] == [*validations(three)]
     for step, losses in found.items():
         assert validations(three)[step] == pytest.approx(losses, rel=1e-5)
-    clips = {
-        (r["set"], r["group"]): r["clips"]
-        for r in map(json.loads, (two.folder / "validation.jsonl").open())
-    }
+    rows = [json.loads(line) for line in (two.folder / "validation.jsonl").open()]
+    assert all(0 < row["seconds"] < 60 for row in rows)
+    assert len({(row["step"], row["seconds"]) for row in rows}) == 3  # of the whole validation
+    clips = {(row["set"], row["group"]): row["clips"] for row in rows}
     assert clips["validation", "all"] == 24 and clips["old", "all"] == 120
     bands = [count for (name, group), count in clips.items() if (name, group[:2]) == ("old", "se")]
     assert len(bands) > 1 and sum(bands) == 120

@@ -7,15 +7,18 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from pretrain.checkpoint.saver import Saved
 from pretrain.metrics import Metrics, Shown, StepRecord, read_log
 from shards.reading import Failure
 
-QUIET = Shown(lambda _: None, every=1, target=9)
+QUIET = Shown(lambda _: None, every=1)
 
 
 def record(step: int, loss: float = 2.0) -> StepRecord:
     return StepRecord(
         step=step,
+        target=9,
+        time=1.7e9,
         epoch=step / 10,
         loss=loss,
         lr=1e-3,
@@ -36,6 +39,13 @@ def record(step: int, loss: float = 2.0) -> StepRecord:
         admitted_buckets=4,
         withheld=0.0,
     )
+
+
+def events_of(run_folder: Path) -> EventAccumulator:
+    """What TensorBoard shows of a run."""
+    events = EventAccumulator(str(run_folder / "tensorboard"))
+    events.Reload()
+    return events
 
 
 def test_clips_left_out_are_listed_with_step_shard_and_key(tmp_path: Path) -> None:
@@ -68,14 +78,26 @@ def test_a_resumed_log_is_cut_back_to_the_restored_step(tmp_path: Path) -> None:
     ]
 
 
+def test_saves_are_listed_and_drawn_and_cut_back_where_the_run_goes_on(tmp_path: Path) -> None:
+    with Metrics(tmp_path, 0, QUIET) as metrics:
+        for step in (2, 4, 6):
+            metrics.saved(Saved(step, seconds=step / 4, bytes=1000, time=1.7e9 + step))
+    with Metrics(tmp_path, 4, QUIET) as metrics:
+        metrics.saved(Saved(6, seconds=9.0, bytes=1000, time=1.8e9))
+    rows = read_log(tmp_path / "saves.jsonl")
+    assert [(row["step"], row["seconds"]) for row in rows] == [(2, 0.5), (4, 1.0), (6, 9.0)]
+    assert rows[-1] == {"step": 6, "seconds": 9.0, "bytes": 1000, "time": 1.8e9}
+    drawn = events_of(tmp_path).Scalars("speed/save_seconds")
+    assert [(event.step, event.value) for event in drawn] == [(2, 0.5), (4, 1.0), (6, 9.0)]
+
+
 def test_tensorboard_shows_one_value_a_step_after_a_resume(tmp_path: Path) -> None:
     with Metrics(tmp_path, 0, QUIET) as metrics:
         for step in range(1, 8):
             metrics.write(record(step))
     with Metrics(tmp_path, 5, QUIET) as metrics:
         metrics.write(record(6, loss=9.0))
-    events = EventAccumulator(str(tmp_path / "tensorboard"))
-    events.Reload()
+    events = events_of(tmp_path)
     assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3, 4, 5, 6]
     assert events.Scalars("train/loss")[-1].value == 9.0
     assert events.Scalars("train/top3")[-1].value == 0.25
@@ -93,7 +115,7 @@ def test_a_full_disk_leaves_steps_out_and_does_not_stop_the_run(
     disk_of: Callable[[str], Path],
 ) -> None:
     disk, said = disk_of("64k"), list[str]()
-    with Metrics(disk / "run", 0, Shown(said.append, every=1000, target=9)) as metrics:
+    with Metrics(disk / "run", 0, Shown(said.append, every=1000)) as metrics:
         metrics.write(record(1))
         (disk / "other").write_bytes(bytes(64 * 1024 - 16 * 1024))
         for step in range(2, 400):

@@ -1,0 +1,62 @@
+"""A rank that waits for its data: named where it is slow, ended with all others where it hangs."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from distributed_runs import Run, children
+from run_server import Started
+
+SETTINGS = ("train.steps=4000", "data.workers=1", "data.prefetch=1", "train.hang_timeout=3")
+
+
+@dataclass(frozen=True)
+class Hung:
+    """A run that has ended on a hang: the rank that lacked data, and how both ended."""
+
+    run: Run
+    rank: int
+    output: str
+    codes: list[int]
+
+
+def signal_loaders(rank: int, number: int) -> None:
+    """Send a signal to the loader processes of a rank; they end with it, stopped or not."""
+    for loader in children(rank):
+        os.kill(loader, number)
+
+
+@pytest.fixture(scope="module")
+def hung(token_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Hung:
+    run = Run(tmp_path_factory.mktemp("hung") / "run", token_shards, overrides=SETTINGS)
+    process = run.start()
+    assert isinstance(process, Started)
+    run.wait_for_steps(3, process)
+    signal_loaders(children(process.pid)[1], signal.SIGSTOP)
+    output, _ = process.communicate(timeout=60)
+    return Hung(run, 1, output, process.rank_codes)
+
+
+def test_all_ranks_of_a_run_that_hangs_are_ended_by_the_kernel(hung: Hung) -> None:
+    assert hung.codes == [-signal.SIGALRM, -signal.SIGALRM], hung.output
+
+
+def test_every_rank_has_written_where_it_was(hung: Hung) -> None:
+    told = [(hung.run.folder / "hang" / f"rank_{rank:05d}.txt").read_text() for rank in (0, 1)]
+    for rank, text in enumerate(told):
+        assert re.match(rf"rank {rank}, process \d+ on {os.uname().nodename}\n", text)
+        assert "pretrain/loop.py" in text and "in train" in text
+    assert "in _pull" in told[hung.rank] and "in all_reduce" not in told[hung.rank]
+    assert "in all_reduce" in told[1 - hung.rank]
+
+
+def test_the_next_start_removes_what_was_written_and_a_clean_end_leaves_nothing(hung: Hung) -> None:
+    run = hung.run
+    run.overrides = (*SETTINGS, "train.steps=2")
+    assert run.finish() == 0, run.output
+    assert not (run.folder / "hang").exists()

@@ -63,10 +63,13 @@ def main(arguments: list[str]) -> int:
     """Start this node's processes and wait for them; the exit code."""
     run_folder, *words = arguments
     forwarding = Forwarding()
+    # The node that ends last would warn of the store that another has closed.
+    os.environ["TORCH_CPP_LOG_LEVEL"] = "ERROR"
     from accelerate.commands.launch import launch_command, launch_command_parser
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.elastic.rendezvous.api import RendezvousError
 
+    del os.environ["TORCH_CPP_LOG_LEVEL"]  # the processes warn as ever
     _quiet_elastic()
     logs = Path(run_folder, LOG_FOLDER, f"{os.uname().nodename}-{os.getpid()}")
     args = launch_command_parser().parse_args(words)

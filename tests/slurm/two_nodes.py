@@ -41,7 +41,6 @@ MpiDefault=none
 JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
 ReturnToService=2
-SlurmdTimeout=8
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 KillWait=5
@@ -66,8 +65,16 @@ class Cluster:
             command = ["slurmd", "-D", "-N", node, "-f", str(self.conf)]
             self.nodes[node] = subprocess.Popen(command, stdout=log, stderr=log)
 
+    def mend_node(self, node: str) -> None:
+        """Start a lost node again."""
+        self.start_node(node)
+        self.ask("scontrol", "update", f"NodeName={node}", "State=RESUME")
+
     def lose_node(self, node: str) -> None:
-        """Kill a node's slurmd and all that runs on it, as a power failure does."""
+        """Kill a node's slurmd and all that runs on it, as a power failure does.
+
+        The controller is told, as a health check does: it would find out in half a minute.
+        """
         self.nodes[node].kill()
         self.nodes[node].wait()
         lost = processes_with(f"SLURMD_NODENAME={node}")
@@ -75,6 +82,7 @@ class Cluster:
         for process in [*keepers, *lost]:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
+        self.ask("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=lost")
 
     def wait_until_idle(self) -> None:
         """Until both nodes may take jobs."""

@@ -66,7 +66,6 @@ def train(
     validator = Validator(config, engine, ready.held_out, target, resume, watch.alive)
     batches = own_batches(config, ready, course, processes)
     is_first, skips, step, asked = processes.rank == 0, 0, start, Asked()
-
     hosts = processes.gather(os.uname().nodename)
     shown, clock = Shown(say, config.train.log_every, hosts), stopwatch(processes.device)
     with (

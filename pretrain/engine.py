@@ -20,8 +20,10 @@ from io import StringIO
 from itertools import count
 from typing import Any, NoReturn, TypeVar, cast
 
+import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pretrain.checkpoint.board import Board
@@ -135,11 +137,17 @@ class Processes:
         dist.broadcast(shared, source)
         return shared
 
-    def sum(self, values: Sequence[float | Tensor]) -> list[float]:
-        """Sums over all ranks, in float64."""
-        total = torch.stack(
-            [torch.as_tensor(v, dtype=torch.float64, device=self.device) for v in values]
-        )
+    def sum(
+        self, values: Sequence[float] | NDArray[np.float64], scalars: Sequence[Tensor] = ()
+    ) -> list[float]:
+        """Sums over all ranks, in float64: of ``values`` of the host, then of tensors of any place.
+
+        What is on the host goes to the device in one copy.
+        """
+        total = torch.as_tensor(values, dtype=torch.float64, device=self.device)
+        if scalars:
+            own = torch.stack([scalar.to(self.device, torch.float64) for scalar in scalars])
+            total = torch.cat([total, own])
         dist.all_reduce(total)
         return cast("list[float]", total.tolist())
 

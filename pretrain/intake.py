@@ -17,7 +17,8 @@ from shards.reading import Failure
 
 @dataclass(frozen=True)
 class StepData:
-    """``batches`` are this rank's; all else is the same on every rank.
+    """``batches`` and the wait for them, ``own_wait``, are this rank's; all else is the same on
+    every rank.
 
     ``tokens`` are the targets of the clips that are really there and ``padded_seconds`` their
     audio after padding; ``balance`` is the heaviest rank's padded audio over the mean;
@@ -25,6 +26,7 @@ class StepData:
     """
 
     batches: tuple[Batch, ...]
+    own_wait: float
     tokens: int
     clips: int
     seconds: float
@@ -71,6 +73,7 @@ def take_step(
     heaviest = processes.largest(padded)
     return StepData(
         batches=mine,
+        own_wait=waited,
         tokens=int(tokens),
         clips=int(clips),
         seconds=seconds,

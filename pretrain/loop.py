@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
@@ -18,6 +19,7 @@ from pretrain.handover import thaw
 from pretrain.initial import origin
 from pretrain.intake import StepData, take_step
 from pretrain.metrics import Metrics, Shown, StepRecord
+from pretrain.pace import Pace
 from pretrain.preflight import Ready
 from pretrain.saving import Saving
 from pretrain.schedule import rate_factor
@@ -30,6 +32,7 @@ from pretrain.start import (
     start_engine,
 )
 from pretrain.stop import INTERRUPTED, Asked, StopRequest
+from pretrain.stopwatch import Stopwatch, stopwatch
 from pretrain.validation import Results, Validator
 from pretrain.watch import Watch
 from shards.ahead import on_device
@@ -63,8 +66,8 @@ def train(
     validator = Validator(config, engine, ready.held_out, target, resume, watch.alive)
     batches = own_batches(config, ready, course, processes)
     is_first, skips, step, asked = processes.rank == 0, 0, start, Asked()
-
-    shown = Shown(say, every=config.train.log_every)
+    hosts = processes.gather(os.uname().nodename)
+    shown, clock = Shown(say, config.train.log_every, hosts), stopwatch(processes.device)
     with (
         Metrics(folder, start, shown) if is_first else nullcontext() as metrics,
         Saving(config, engine, course, resume, watch, say, note_saved(metrics)) as saving,
@@ -79,13 +82,15 @@ def train(
             note_failures(metrics, step + 1, data)
             if data.mistake:
                 break
-            terms = accumulate(engine, teacher, data, config.seed)
+            terms = accumulate(engine, teacher, data, config.seed, clock)
             rate = config.optimizer.lr * rate_factor(
                 config.schedule, step_plan.step, target, course.resume_points
             )
             saving.saver.wait_for_copy()
             moved = engine.step(rate)
-            asked, means = reduced(processes, stop.asked(), terms, data.tokens)
+            asked, pace, means = reduced(
+                processes, stop.asked(), data.own_wait + clock.seconds, terms, data.tokens
+            )
             watch.stepped()
             step = step_plan.step + 1
             skips = 0 if moved else skips + 1
@@ -108,6 +113,7 @@ def train(
                     audio_seconds=data.seconds,
                     bucket=step_plan.bucket,
                     data_seconds=data.waited,
+                    pace=pace,
                     balance=data.balance,
                     failed_clips=len(data.failures),
                     stage=step_plan.segment.limits.stage,
@@ -166,17 +172,20 @@ def note_failures(metrics: Metrics | None, step: int, data: StepData) -> None:
 
 
 def accumulate(
-    engine: Engine, teacher: Teacher | None, data: StepData, seed: int
+    engine: Engine, teacher: Teacher | None, data: StepData, seed: int, clock: Stopwatch
 ) -> dict[str, Tensor]:
     """Forward and backward over one rank's batches of a step; the model's terms, summed.
 
     Every loss is divided by the step's targets over all ranks, so that neither accumulation nor
-    padding nor the number of ranks changes the objective.
+    padding nor the number of ranks changes the objective. ``clock`` times the forward passes; in
+    backward passes a rank waits for others.
     """
     sums: dict[str, Tensor] = {}
+    clock.reset()
     for batch in data.batches:
         torch.manual_seed(dropout_seed(seed, batch))
-        terms = engine.forward(batch, teacher.guide(batch) if teacher else None)
+        with clock.running():
+            terms = engine.forward(batch, teacher.guide(batch) if teacher else None)
         share = batch.weight / max(1, data.tokens)
         engine.backward(terms["loss"].sum(), share, last=batch is data.batches[-1])
         for name, term in terms.items():
@@ -185,13 +194,22 @@ def accumulate(
 
 
 def reduced(
-    processes: Processes, asked: Asked, terms: Mapping[str, Tensor], tokens: int
-) -> tuple[Asked, dict[str, float]]:
-    """What any rank was asked for, and the terms' means over the targets of all ranks."""
-    sums = processes.sum([*asked, *terms.values()])
-    anywhere, totals = sums[: len(asked)], sums[len(asked) :]
+    processes: Processes, asked: Asked, busy: float, terms: Mapping[str, Tensor], tokens: int
+) -> tuple[Asked, Pace, dict[str, float]]:
+    """What any rank was asked for, all ranks' busy seconds, and the terms' means over the targets
+    of all ranks.
+    """
+    by_rank = np.zeros(processes.world_size)
+    by_rank[processes.rank] = busy
+    known = np.concatenate([np.array(asked, np.float64), by_rank])
+    sums = processes.sum(known, list(terms.values()))
+    anywhere, seconds, totals = (
+        sums[: len(asked)],
+        sums[len(asked) : len(known)],
+        sums[len(known) :],
+    )
     means = {name: total / max(1, tokens) for name, total in zip(terms, totals, strict=True)}
-    return Asked(*map(bool, anywhere)), means
+    return Asked(*map(bool, anywhere)), Pace(np.array(seconds)), means
 
 
 def dropout_seed(seed: int, batch: Batch) -> int:

@@ -15,6 +15,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from pretrain.checkpoint.saver import Saved
+from pretrain.pace import Pace, Stragglers
 from pretrain.scores import ALL
 from pretrain.validation import OWN, Results, described
 from shards.atomic import replacing
@@ -41,6 +42,7 @@ TAGS = {
     "speed/tokens_per_second": "tokens_per_second",
     "speed/step_seconds": "seconds",
     "speed/data_wait_seconds": "data_seconds",
+    "speed/slowest_rank": "slowest_rank",
 }
 
 
@@ -54,7 +56,7 @@ class StepRecord:
     ``data_seconds`` waited for data. ``balance`` is the heaviest rank's padded audio over the mean;
     ``rates`` are those of the optimizer's groups, by name, of which ``lr`` is the base.
     ``failed_clips`` could not be read and were left out. ``withheld`` is the share of clips that
-    the curriculum has yet to admit.
+    the curriculum has yet to admit. ``pace`` is how long each rank was busy.
     """
 
     step: int
@@ -74,6 +76,7 @@ class StepRecord:
     audio_seconds: float
     bucket: int
     data_seconds: float
+    pace: Pace
     balance: float
     failed_clips: int
     stage: int
@@ -88,10 +91,14 @@ class StepRecord:
 
 @dataclass(frozen=True)
 class Shown:
-    """What the terminal sees: one step in ``every``, and the last."""
+    """What the terminal sees: one step in ``every``, and the last.
+
+    ``hosts`` are the machines of all ranks, to name one that is slow.
+    """
 
     say: Callable[[str], None]
     every: int
+    hosts: Sequence[str]
 
 
 class Metrics:
@@ -102,7 +109,7 @@ class Metrics:
 
     def __init__(self, folder: Path, start: int, shown: Shown) -> None:
         """Continue the run in ``folder`` after step ``start``; later records are cut off."""
-        self._shown = shown
+        self._shown, self._stragglers = shown, Stragglers(shown.hosts)
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "log.jsonl"
         cut_back(path, start)
@@ -130,10 +137,12 @@ class Metrics:
     def write(self, record: StepRecord) -> None:
         """Append one step."""
         values = asdict(record) | {"tokens_per_second": round(record.tokens_per_second, 1)}
-        values |= values.pop("parts")
+        del values["pace"]
+        values |= record.pace.figures() | values.pop("parts")
         rates = values.pop("rates")
         if _append(self._log, json.dumps(finite(values)) + "\n"):
             scalars = {tag: values[name] for tag, name in TAGS.items()}
+            scalars["speed/slowest_over_median"] = record.pace.slowest_over_median
             scalars |= {f"train/{name}": value for name, value in record.parts.items()}
             if len(rates) > 1:
                 scalars |= {f"optimizer/lr/{name}": value for name, value in rates.items()}
@@ -145,8 +154,11 @@ class Metrics:
                     f"WARNING: no space left for {self._log.name}; steps from {record.step} on are "
                     "not in it"
                 )
+        self._stragglers.add(record.pace)
         if record.step % self._shown.every == 0 or record.step == record.target:
             self._shown.say(line(record))
+            if slow := self._stragglers.told():
+                self._shown.say(slow)
 
     def validated(self, step: int, results: Results) -> None:
         """Append one validation to validation.jsonl, draw it and show it."""

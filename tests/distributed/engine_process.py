@@ -42,7 +42,7 @@ def step(
         engine.backward(loss, scale / (4 * micro_batches), last=micro == mine[-1])
         total = total + loss.detach()
     moved = engine.step(1e-2)
-    return processes.sum([total])[0], moved
+    return processes.sum([], [total])[0], moved
 
 
 def snapshot(engine: Engine) -> States:

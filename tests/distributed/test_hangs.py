@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,10 +18,9 @@ SETTINGS = ("train.steps=4000", "data.workers=1", "data.prefetch=1", "train.hang
 
 @dataclass(frozen=True)
 class Hung:
-    """A run that has ended on a hang: the rank that lacked data, and how both ended."""
+    """A run whose rank 1 lacked data for a while, and later for good; how both ranks ended."""
 
     run: Run
-    rank: int
     output: str
     codes: list[int]
 
@@ -37,9 +37,24 @@ def hung(token_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Hung:
     process = run.start()
     assert isinstance(process, Started)
     run.wait_for_steps(3, process)
-    signal_loaders(children(process.pid)[1], signal.SIGSTOP)
+    slow = children(process.pid)[1]
+    signal_loaders(slow, signal.SIGSTOP)
+    time.sleep(1)
+    steps = len(run.log())
+    signal_loaders(slow, signal.SIGCONT)
+    run.wait_for_steps(steps + 3, process)
+    signal_loaders(slow, signal.SIGSTOP)
     output, _ = process.communicate(timeout=60)
-    return Hung(run, 1, output, process.rank_codes)
+    return Hung(run, output, process.rank_codes)
+
+
+def test_a_rank_that_held_the_others_up_is_named_with_its_host(hung: Hung) -> None:
+    log = hung.run.log()
+    slow = max(log, key=lambda record: record["slowest_seconds"])
+    assert slow["slowest_rank"] == 1 and slow["slowest_seconds"] > 0.5
+    assert all(0 < r["median_seconds"] <= r["slowest_seconds"] for r in log)
+    named = rf"rank 1 on {os.uname().nodename} is the slowest: busy {slow['slowest_seconds']:.3f} s"
+    assert re.search(rf"step {slow['step']}/4000 .*\n{named}", hung.output), hung.output
 
 
 def test_all_ranks_of_a_run_that_hangs_are_ended_by_the_kernel(hung: Hung) -> None:
@@ -51,8 +66,8 @@ def test_every_rank_has_written_where_it_was(hung: Hung) -> None:
     for rank, text in enumerate(told):
         assert re.match(rf"rank {rank}, process \d+ on {os.uname().nodename}\n", text)
         assert "pretrain/loop.py" in text and "in train" in text
-    assert "in _pull" in told[hung.rank] and "in all_reduce" not in told[hung.rank]
-    assert "in all_reduce" in told[1 - hung.rank]
+    assert "in all_reduce" in told[0]
+    assert "in _pull" in told[1] and "in all_reduce" not in told[1]
 
 
 def test_the_next_start_removes_what_was_written_and_a_clean_end_leaves_nothing(hung: Hung) -> None:

@@ -4,14 +4,17 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pretrain.checkpoint.saver import Saved
 from pretrain.metrics import Metrics, Shown, StepRecord, read_log
+from pretrain.pace import Pace
 from shards.reading import Failure
 
-QUIET = Shown(lambda _: None, every=1)
+HOSTS = ("node1", "node1", "node2", "node2")
+QUIET = Shown(lambda _: None, every=1, hosts=HOSTS)
 
 
 def record(step: int, loss: float = 2.0) -> StepRecord:
@@ -33,6 +36,7 @@ def record(step: int, loss: float = 2.0) -> StepRecord:
         audio_seconds=20.0,
         bucket=1,
         data_seconds=0.1,
+        pace=Pace(np.array([0.2, 0.2, 0.2, 0.3])),
         balance=1.01,
         failed_clips=0,
         stage=0,
@@ -78,6 +82,23 @@ def test_a_resumed_log_is_cut_back_to_the_restored_step(tmp_path: Path) -> None:
     ]
 
 
+def test_a_rank_that_holds_others_up_is_drawn_and_named_under_the_line_of_a_step(
+    tmp_path: Path,
+) -> None:
+    said = list[str]()
+    with Metrics(tmp_path, 0, Shown(said.append, every=3, hosts=HOSTS)) as metrics:
+        for step in range(1, 7):
+            metrics.write(record(step))
+    assert [text.split("  ")[0] for text in said[::2]] == ["step 3/9", "step 6/9"]
+    slow = "rank 3 on node2 is the slowest: busy 0.300 s a step, the median rank 0.200 s"
+    assert said[1::2] == [slow, slow]
+    (row, *_) = read_log(tmp_path / "log.jsonl")
+    assert (row["slowest_rank"], row["slowest_seconds"], row["median_seconds"]) == (3, 0.3, 0.2)
+    events = events_of(tmp_path)
+    assert {event.value for event in events.Scalars("speed/slowest_rank")} == {3}
+    assert events.Scalars("speed/slowest_over_median")[0].value == pytest.approx(1.5)
+
+
 def test_saves_are_listed_and_drawn_and_cut_back_where_the_run_goes_on(tmp_path: Path) -> None:
     with Metrics(tmp_path, 0, QUIET) as metrics:
         for step in (2, 4, 6):
@@ -115,7 +136,7 @@ def test_a_full_disk_leaves_steps_out_and_does_not_stop_the_run(
     disk_of: Callable[[str], Path],
 ) -> None:
     disk, said = disk_of("64k"), list[str]()
-    with Metrics(disk / "run", 0, Shown(said.append, every=1000)) as metrics:
+    with Metrics(disk / "run", 0, Shown(said.append, every=1000, hosts=HOSTS)) as metrics:
         metrics.write(record(1))
         (disk / "other").write_bytes(bytes(64 * 1024 - 16 * 1024))
         for step in range(2, 400):

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from launch.last_lines import last_lines
+from pretrain.watch import FOLDER_NAME as HANG_FOLDER
 
 FILE_NAME = "failures.jsonl"
 MOST_LINES = 20
 """Lines of a failed process's stderr that are kept."""
-HANG_FOLDER = "hang"
 _LOST = re.compile(
     r"connection closed|connection reset|connection refused|broken pipe|socket timeout|"
     r"remote process exited|ncclRemoteError|ncclSystemError|timed out",

@@ -52,10 +52,11 @@ launch=(
     --num_processes "$((SLURM_NNODES * processes))"
     --main_process_ip "$head"
     --main_process_port "$port"
-    --rdzv_backend c10d
-    --deepspeed_multinode_launcher standard
-    -m pretrain "$submitted/config.yaml"
 )
+if ((SLURM_NNODES > 1)); then
+    launch+=(--rdzv_backend c10d --deepspeed_multinode_launcher standard)
+fi
+launch+=(-m pretrain "$submitted/config.yaml")
 # SLURM_NODEID differs from node to node: the single quotes leave it to each node's own shell.
 # shellcheck disable=SC2016
 on_each_node='exec "$0" -m launch.node "$1" --machine_rank "$SLURM_NODEID" \

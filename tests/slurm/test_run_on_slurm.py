@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from distributed_runs import Run
 from two_nodes import Cluster, processes_with, wait_until
 from typer.testing import CliRunner
 
@@ -21,6 +21,13 @@ from slurm.cli import app
 
 QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
 PATIENCE = 120.0
+SETTINGS = (
+    "run.dir=runs",
+    *("data.path=shards", "schedule.name=constant", "train.steps=100000", "train.log_every=1"),
+    *("model.hidden_dim=32", "model.head=2", "model.n_layer=2"),
+    *("batch.seconds=96", "batch.micro_seconds=12", "batch.buckets=4"),
+    "checkpoint.every=7",
+)
 STEPS = 4
 """Steps that a start makes at least before something happens to it."""
 
@@ -83,20 +90,6 @@ def run(
         yield ClusterRun(on_cluster, SETTINGS, "through")
 
 
-SETTINGS = (
-    *(
-        "run.dir=runs",
-        "data.path=shards",
-        "schedule.name=constant",
-        "train.steps=100000",
-        "train.log_every=1",
-    ),
-    *("model.hidden_dim=32", "model.head=2", "model.n_layer=2"),
-    *("batch.seconds=96", "batch.micro_seconds=12", "batch.buckets=4"),
-    *("checkpoint.every=7", "data.workers=1"),
-)
-
-
 def test_the_time_limit_saves_and_requeues(run: ClusterRun) -> None:
     run.submit("--nodes", "2", "--gpus-per-node", "0", "--time", "1", "--lead", "50")
     wait_until(lambda: run.fact("Restarts") == "1", PATIENCE, "the requeue at the time limit")
@@ -140,9 +133,9 @@ def test_a_users_cancel_saves_and_does_not_requeue(run: ClusterRun) -> None:
 
 def test_on_one_node_instead_of_two_and_beside_another_run_it_goes_on(run: ClusterRun) -> None:
     beside = ClusterRun(run.cluster, run.settings, "beside")
-    one = ("--nodes", "1", "--gpus-per-node", "0", "--time", "10", "--sbatch=--nodelist=n1")
-    run.submit(*one, "--nproc-per-node", "2")
-    beside.submit(*one, "--nproc-per-node", "1")
+    one = ("--nodes", "1", "--gpus-per-node", "0", "--time", "10", "--cpus-per-node", "2")
+    run.submit(*one, "--sbatch=--nodelist=n1", "--nproc-per-node", "2")
+    beside.submit(*one, "--sbatch=--nodelist=n1", "--nproc-per-node", "1")
     run.trains(start=0)
     beside.trains(start=0)
     assert run.fact("NodeList") == beside.fact("NodeList") == "n1"
@@ -154,13 +147,14 @@ def test_on_one_node_instead_of_two_and_beside_another_run_it_goes_on(run: Clust
 
 
 def test_its_curve_is_that_of_a_run_that_nothing_happened_to(run: ClusterRun) -> None:
-    through = run.losses()
-    (run.folder.parent / "peaceful").mkdir()
-    steps = f"train.steps={len(through)}"
-    command = ["segue", "launch", "run.yaml", "run.name=peaceful", *SETTINGS, steps, "--nproc", "2"]
-    subprocess.run(command, check=True, timeout=600, capture_output=True)
-    peaceful = ClusterRun(run.cluster, SETTINGS, "peaceful").losses()
-    assert through == pytest.approx(peaceful, rel=1e-6)
+    through, folder = run.losses(), Path.cwd()
+    peaceful = Run(
+        folder / "runs" / "peaceful",
+        folder / "shards",
+        overrides=(*SETTINGS[2:], f"train.steps={len(through)}"),
+    )
+    assert peaceful.finish() == 0, peaceful.output
+    assert through == pytest.approx(peaceful.losses(), rel=1e-6)
 
 
 def newest_step(run: ClusterRun) -> int:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from distributed_runs import Run
 from two_nodes import Cluster, processes_with, wait_until
 from typer.testing import CliRunner
 
@@ -146,15 +147,27 @@ def test_on_one_node_instead_of_two_and_beside_another_run_it_goes_on(run: Clust
     assert "resumed run through" in run.log() and "new run beside" in beside.log()
 
 
-def test_its_curve_is_that_of_a_run_that_nothing_happened_to(run: ClusterRun) -> None:
-    through, folder = run.losses(), Path.cwd()
-    peaceful = Run(
-        folder / "runs" / "peaceful",
-        folder / "shards",
-        overrides=(*SETTINGS[2:], f"train.steps={len(through)}"),
+def test_its_curve_is_that_of_a_run_on_two_machines_that_nothing_happened_to(
+    run: ClusterRun,
+) -> None:
+    through = run.losses()
+    settings = ("run.name=peaceful", *SETTINGS, f"train.steps={len(through)}")
+    machines = [launched_on(number, *settings) for number in range(2)]
+    said = [machine.communicate(timeout=600)[0] for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0], said
+    peaceful = ClusterRun(run.cluster, SETTINGS, "peaceful").losses()
+    assert through == pytest.approx(peaceful, rel=1e-6)
+
+
+def launched_on(number: int, *settings: str) -> subprocess.Popen[str]:
+    """`segue launch` as on one of two machines, which here are one."""
+    place = ("--nodes", "2", "--node-rank", str(number), "--head", "127.0.0.1", "--port", "29613")
+    return subprocess.Popen(
+        [sys.executable, "-m", "launch.main", "launch", "run.yaml", *settings, *place],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
-    assert peaceful.finish() == 0, peaceful.output
-    assert through == pytest.approx(peaceful.losses(), rel=1e-6)
 
 
 def newest_step(run: ClusterRun) -> int:

@@ -15,6 +15,7 @@ from shards.cli import app as shards_app
 from shards.commands import commands
 from shards.errors import sentence
 from slurm.cli import cancel, jobs, logs, submit
+from slurm.pack_cli import submit_pack
 
 app = commands("Continue the pretraining of speech-generation models on many GPUs.")
 
@@ -72,6 +73,7 @@ def launch(
 
 app.command(name="eval")(evaluate)
 app.command()(submit)
+app.command()(submit_pack)
 app.command()(jobs)
 app.command()(logs)
 app.command()(cancel)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from omegaconf import OmegaConf
 from pydantic import Field
 
 from pretrain.checkpoint.keep import CheckpointConfig
@@ -129,9 +128,3 @@ class Config(Section):
 def load(path: Path, overrides: Sequence[str] = ()) -> Config:
     """A run's configuration; UserError as `shards.settings.load`."""
     return settings.load(Config, path, overrides)
-
-
-def write_resolved(config: Config, path: Path) -> None:
-    """Write the whole config, defaults included, as YAML."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(OmegaConf.to_yaml(OmegaConf.create(config.model_dump(mode="json"))))

@@ -12,7 +12,7 @@ from pretrain.advice import advice
 from pretrain.checkpoint.restore import Restored, Resume, restore
 from pretrain.component_table import describe
 from pretrain.components import Training, training
-from pretrain.config import Config, write_resolved
+from pretrain.config import Config
 from pretrain.continuation import reasons, resume_points
 from pretrain.distill import Teacher
 from pretrain.engine import Engine, Processes
@@ -22,6 +22,7 @@ from pretrain.validation import HeldOut, best_of, spent
 from pretrain.weights.bring import bring
 from shards.errors import UserError
 from shards.plan import Plan
+from shards.settings import write_resolved
 from shards.stream import read_batch
 
 Say = Callable[[str], None]

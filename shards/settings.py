@@ -54,6 +54,13 @@ def parsed(model: type[_Model], values: Any, where: str, overrides: Sequence[str
         raise UserError(_explain(model, _first(error), where, overrides)) from error
 
 
+def write_resolved(config: BaseModel, path: Path) -> None:
+    """Write the whole config, defaults included, as YAML that `load` reads."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = OmegaConf.to_yaml(OmegaConf.create(config.model_dump(mode="json")))
+    path.write_text(text, encoding="utf-8")
+
+
 def _resolved(both: Any, model: type[BaseModel]) -> dict[str, Any]:
     ignoring = model.model_config.get("extra") == "ignore"
     sections = [key for key in both if not ignoring or key in model.model_fields]

@@ -1,4 +1,4 @@
-"""``segue submit``, ``jobs``, ``logs`` and ``cancel``: train on a SLURM cluster."""
+"""``segue submit``, ``submit-pack``, ``jobs``, ``logs`` and ``cancel``: on a SLURM cluster."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from typing import Annotated
 import typer
 
 from shards.commands import commands
+from slurm.options import (
+    Account,
+    Constraint,
+    Container,
+    DryRun,
+    Further,
+    Mail,
+    Memory,
+    Partition,
+    Qos,
+    Requeues,
+    Time,
+)
+from slurm.pack_cli import submit_pack
 
-app = commands("Train on a SLURM cluster.")
+app = commands("Pack and train on a SLURM cluster.")
 
 
 @app.callback()
 def slurm() -> None:
-    """Train on a SLURM cluster."""
+    """Pack and train on a SLURM cluster."""
     # With a callback, typer asks for a command's name even where there is only one.
-
-
-Partition = Annotated[str | None, typer.Option(help="Partition of the cluster.")]
-Account = Annotated[str | None, typer.Option(help="Account that pays.")]
-Qos = Annotated[str | None, typer.Option(help="Quality of service.")]
-Constraint = Annotated[str | None, typer.Option(help="Features nodes must have.")]
-Memory = Annotated[str | None, typer.Option(help="Memory of each node: 200G; 0 takes all.")]
-Mail = Annotated[str | None, typer.Option(help="Address to write to at ends and requeues.")]
-Container = Annotated[str | None, typer.Option(help="Image that the processes run in.")]
-Further = Annotated[
-    list[str] | None,
-    typer.Option(help="A further option of sbatch, such as --sbatch=--exclusive; repeatable."),
-]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the job script only.")]
 
 
 @app.command()
@@ -43,9 +43,7 @@ def submit(
     gpus_per_node: Annotated[
         int | None, typer.Option(min=0, help="GPUs of each node; 0 trains on CPU.")
     ] = None,
-    time: Annotated[
-        str | None, typer.Option(help="Time limit as sbatch writes it: 24:00:00, 2-00:00.")
-    ] = None,
+    time: Time = None,
     nproc_per_node: Annotated[
         int | None, typer.Option(min=1, help="Processes of each node; by default one per GPU.")
     ] = None,
@@ -72,9 +70,7 @@ def submit(
         int | None,
         typer.Option(min=1, help="Seconds before the time limit to save and stop in."),
     ] = None,
-    max_requeues: Annotated[
-        int | None, typer.Option(min=0, help="Starts again after time limits and preemptions.")
-    ] = None,
+    max_requeues: Requeues = None,
     max_failures: Annotated[
         int | None, typer.Option(min=0, help="Starts again after failures.")
     ] = None,
@@ -125,6 +121,8 @@ def submit(
     typer.echo(f"submitted job {submitted.job_id}, script {prepared.job.submitted / 'job.sh'}")
     typer.echo(f"follow it: segue logs {prepared.job.folder} -f")
 
+
+app.command()(submit_pack)
 
 Run = Annotated[
     str,

@@ -92,7 +92,7 @@ def render(job: Job) -> str:
         processes=resources.processes_per_node,
         cpu="" if resources.gpus_per_node else CPU,
         accelerate_config=shlex.quote(job.accelerate_config),
-        **_container(site, [job.working_folder, job.folder], bool(resources.gpus_per_node)),
+        **container(site, [job.working_folder, job.folder], bool(resources.gpus_per_node)),
         limits="".join(f" \\\n    {limit}" for limit in _limits(job)),
     )
 
@@ -129,8 +129,11 @@ def _order(resources: Resources) -> Iterator[str]:
         yield directive("array", f"{resources.array.partition('%')[0]}%1")
 
 
-def _container(site: SiteConfig, needed: list[Path], gpus: bool) -> dict[str, str]:
-    """The parts of the script that put the processes into a container, "" without one."""
+def container(site: SiteConfig, needed: list[Path], gpus: bool) -> dict[str, str]:
+    """The parts of a script that put the processes into a container, "" without one.
+
+    It sees the folders ``needed`` and starts in the first.
+    """
     if site.container is None:
         return {"step": "", "inside": "", "alone": ""}
     folders = [str(one) for one in needed if not any(up in needed for up in one.parents)]
@@ -139,13 +142,13 @@ def _container(site: SiteConfig, needed: list[Path], gpus: bool) -> dict[str, st
         words = (
             f"--container-image={site.container}",
             f"--container-mounts={mounts}",
-            f"--container-workdir={folders[0]}",
+            f"--container-workdir={needed[0]}",
         )
         step = " \\\n    " + shlex.join(words)
         return {"step": step, "inside": "", "alone": _alone(step)}
     binds = [word for folder in [*folders, *site.mounts] for word in ("--bind", folder)]
     nv = ["--nv"] if gpus else []
-    program = [site.container_runtime, "exec", *nv, *binds, "--pwd", folders[0], site.container]
+    program = [site.container_runtime, "exec", *nv, *binds, "--pwd", str(needed[0]), site.container]
     inside = shlex.join(program) + " \\\n    "
     return {"step": "", "inside": inside, "alone": _alone("") + inside}
 

@@ -85,7 +85,7 @@ def submit_job(prepared: Prepared) -> Submitted:
 
     UserError where sbatch is not installed or refuses, with its reason; nothing of it is left then.
     """
-    from pretrain.config import write_resolved
+    from shards.settings import write_resolved
 
     job = prepared.job
     text = render(job)
@@ -102,10 +102,10 @@ def submit_job(prepared: Prepared) -> Submitted:
     return Submitted(job_id, job.submitted.parent / f"job-{number}.out")
 
 
-def sbatch(script: Path) -> str:
-    """Submit a script; returns the job id. UserError as ``answer``."""
+def sbatch(script: Path, *options: str) -> str:
+    """Submit a script; returns the job id. ``options`` overrule it. UserError as ``answer``."""
     # With several clusters it prints id;cluster.
-    return answer("sbatch", "--parsable", script).strip().partition(";")[0]
+    return answer("sbatch", "--parsable", *options, script).strip().partition(";")[0]
 
 
 def _cores(resources: Resources, data: DataConfig) -> int:

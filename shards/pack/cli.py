@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -39,6 +40,13 @@ Settings = Annotated[
 ConfigFile = Annotated[
     Path | None, typer.Option(help="YAML of settings; by default configs/pack.yaml's.")
 ]
+Features = Annotated[
+    str | None,
+    typer.Option(help="Comma-separated, such as phonemes.espeak,units.mfcc; see docs/pack.md."),
+]
+Kind = Annotated[
+    str | None, typer.Option("--from", help="The kind of corpus, if not to be recognised.")
+]
 PartOption = Annotated[
     str | None,
     typer.Option(metavar="I/N", help="Do the I-th of N parts; 'segue shards merge OUT' ends it."),
@@ -49,13 +57,8 @@ def pack(
     source: Source,
     out: Out,
     settings: Settings = None,
-    features: Annotated[
-        str | None,
-        typer.Option(help="Comma-separated, such as phonemes.espeak,units.mfcc; see docs/pack.md."),
-    ] = None,
-    kind: Annotated[
-        str | None, typer.Option("--from", help="The kind of corpus, if not to be recognised.")
-    ] = None,
+    features: Features = None,
+    kind: Kind = None,
     config: ConfigFile = None,
     part: PartOption = None,
     workers: Workers = CORES,
@@ -63,10 +66,8 @@ def pack(
     """Pack a corpus into shards. Run again after a kill, it goes on where it was."""
     from shards.pack.job import Part
 
-    chosen = list(settings or [])
-    if features is not None:
-        chosen.append(f"features=[{features}]")
-    _pack(source, out, _loaded(config, chosen), kind, Part.parse(part or "1/1"), workers)
+    chosen = chosen_config(config, settings or [], features)
+    _pack(source, out, chosen, kind, Part.parse(part or "1/1"), workers)
 
 
 def repack(
@@ -85,7 +86,7 @@ def repack(
     """Sort the clips of WebDataset tars into shards of like lengths, their files as they are."""
     from shards.pack.job import Part
 
-    chosen = _loaded(config, list(settings or []))
+    chosen = chosen_config(config, settings or [])
     _pack(source, out, chosen, "webdataset", Part.parse(part or "1/1"), workers)
 
 
@@ -101,14 +102,21 @@ def merge(
     print_report(merge_parts(out, parts or []), out)
 
 
-def _loaded(path: Path | None, overrides: list[str]) -> PackConfig:
+def chosen_config(
+    path: Path | None, overrides: Sequence[str], features: str | None = None
+) -> PackConfig:
+    """The settings of a YAML file, by default the shipped one, with what the command line says.
+
+    UserError as `shards.settings.load`.
+    """
     from importlib.resources import as_file, files
 
     from shards.pack.config import PackConfig
     from shards.settings import load
 
     with as_file(files("configs") / "pack.yaml") as shipped:
-        return load(PackConfig, path or shipped, overrides)
+        named = [] if features is None else [f"features=[{features}]"]
+        return load(PackConfig, path or shipped, [*overrides, *named])
 
 
 def _pack(
@@ -179,7 +187,7 @@ def index(
                 "seed; 'segue shards repack' takes all settings"
             )
     with Screen(Console()) as screen:
-        config = _loaded(None, chosen)
+        config = chosen_config(None, chosen)
         report = index_tars(folder, config, workers=workers, watch=screen)
     print_report(report, folder)
 

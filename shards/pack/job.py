@@ -23,7 +23,7 @@ from shards.pack.layout import Layout
 from shards.pack.listing import Listing, write_listing
 from shards.pack.progress import Quiet, Watch
 from shards.pack.recipe import Recipe
-from shards.pack.state import State
+from shards.pack.state import State, check_begun
 from shards.pack.work import hold, keep_listing, listing_aside, open_work
 from shards.processes import InProcess, die_with_parent, keep_freed_memory
 from shards.sources import open_source
@@ -85,6 +85,16 @@ def pack(
                 fit_features(pool, recipe, layout, watch)
                 make_blocks(pool, recipe, layout, part.blocks(layout.blocks), workers, watch)
             return finish(out) if part.count == 1 else None
+
+
+def check(source: Path, out: Path, config: PackConfig, kind: str | None = None) -> str:
+    """The kind of the corpus, once all is checked that shows before the corpus is listed.
+
+    UserError as `pack`.
+    """
+    recipe = Recipe.of(open_source(source, kind, config), config, out)
+    check_begun(recipe)
+    return recipe.source.kind
 
 
 @contextmanager

@@ -64,10 +64,7 @@ class State(BaseModel):
     def keep(self, out: Path) -> None:
         """Write it into ``out``; UserError if ``out`` was begun with other settings."""
         path = out / SETTINGS
-        if (out / FILE_NAME).is_file() and not path.is_file():
-            raise UserError(f"OUT: {out} holds an index of another origin; choose an empty folder")
-        if not path.is_file() and (tar := next(out.glob("*.tar"), None)) is not None:
-            raise UserError(f"OUT: {tar} was not packed here; choose an empty folder")
+        _refuse_foreign(out)
         if not _written_first(path, self.model_dump_json(indent=1)):
             theirs = State.read(out)
             if _begun(out):
@@ -90,6 +87,26 @@ class State(BaseModel):
                 f"OUT: {out} was begun with other settings ({'; '.join(other[:MOST_TOLD])}{more}); "
                 "choose an empty folder"
             )
+
+
+def check_begun(recipe: Recipe) -> None:
+    """UserError if OUT was begun otherwise, as far as that shows before the corpus is listed."""
+    out = recipe.out
+    _refuse_foreign(out)
+    if (out / SETTINGS).is_file() and _begun(out):
+        theirs = State.read(out)
+        ours = State.of(recipe, theirs.settings.get("corpus", ""), theirs.blocks)
+        ours.refuse_other(theirs, out)
+
+
+def _refuse_foreign(out: Path) -> None:
+    """UserError if ``out`` holds shards or an index that packing did not write."""
+    if (out / SETTINGS).is_file():
+        return
+    if (out / FILE_NAME).is_file():
+        raise UserError(f"OUT: {out} holds an index of another origin; choose an empty folder")
+    if (tar := next(out.glob("*.tar"), None)) is not None:
+        raise UserError(f"OUT: {tar} was not packed here; choose an empty folder")
 
 
 def _leaves(settings: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, Any]]:

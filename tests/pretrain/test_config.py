@@ -6,10 +6,11 @@ import pytest
 from indexes import corpus_of, index_of
 
 from pretrain.advice import advice
-from pretrain.config import load, write_resolved
+from pretrain.config import load
 from pretrain.zero import DeepSpeedConfig, settle
 from shards.errors import UserError
 from shards.plan import BatchConfig, Plan
+from shards.settings import write_resolved
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 

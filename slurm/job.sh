@@ -78,7 +78,11 @@ done
 
 # What becomes of the job: `requeue`, `requeue NODES` (without those) or `end`. It is requeued
 # after a signal and a failure, so often at most; not when it was cancelled, nor after a mistake.
-shown=$(scontrol show job --oneliner "$SLURM_JOB_ID" || true)
+job=$SLURM_JOB_ID
+if [[ ${SLURM_ARRAY_JOB_ID:-} ]]; then
+    job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID # the last task has the id of the whole array
+fi
+shown=$(scontrol show job --oneliner "$job" || true)
 state=$(grep -o 'JobState=[A-Z]*' <<< "$shown" || true)
 without=$(grep -o 'ExcNodeList=[^ ]*' <<< "$shown" || true)
 verdict=$(@@{alone}"$python" -m slurm.after "$run" --job "$SLURM_JOB_ID" --code "$code" \
@@ -86,9 +90,9 @@ verdict=$(@@{alone}"$python" -m slurm.after "$run" --job "$SLURM_JOB_ID" --code 
     --nodes "$nodes" --warned "$warned"@@{limits}) || verdict=end
 if [[ $verdict == requeue* ]]; then
     trap "" TERM # requeuing ends this script
-    scontrol requeue "$SLURM_JOB_ID"
+    scontrol requeue "$job"
     if [[ $verdict == "requeue "* ]]; then
-        scontrol update JobId="$SLURM_JOB_ID" ExcNodeList="${verdict#requeue }"
+        scontrol update JobId="$job" ExcNodeList="${verdict#requeue }"
     fi
 fi
 exit "$code"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from two_nodes import Cluster
+from two_nodes import Cluster, wait_until
 
 from slurm.script import Job, Resources, render
 from slurm.site import SiteConfig
@@ -35,6 +35,7 @@ class Way:
     says: str
     nodes: int = 2
     site: SiteConfig = field(default_factory=SiteConfig)
+    array: str | None = None
 
 
 WAYS = {
@@ -76,6 +77,11 @@ def jobs(on_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> dict[
     return {name: submitted(root / name, way) for name, way in WAYS.items()}
 
 
+ARRAY = Way(
+    "((SLURM_ARRAY_TASK_ID + ${SLURM_RESTART_COUNT:-0} == 3)) || exit 75", "", 0, "", array="1-2"
+)
+
+
 def submitted(folder: Path, way: Way) -> str:
     job = job_in(folder, way)
     job.submitted.mkdir(parents=True)
@@ -89,7 +95,7 @@ def submitted(folder: Path, way: Way) -> str:
 
 
 def job_in(folder: Path, way: Way) -> Job:
-    resources = Resources(way.nodes, 0, 1, 1, time="10", lead=60)
+    resources = Resources(way.nodes, 0, 1, 1, time="10", lead=60, array=way.array)
     site = way.site
     return Job(
         name=folder.name.replace(" ", "-"),
@@ -114,6 +120,19 @@ def test_a_job_ends_or_starts_again(name: str, jobs: dict[str, str], on_cluster:
     assert log.count("meet at 127.0.0.1:") == way.restarts + 1
     if name == "elsewhere":
         assert {value_of("ExcNodeList", shown), value_of(" NodeList", shown)} == {"n1", "n2"}
+
+
+def test_of_an_array_the_next_task_goes_on_and_the_last_is_requeued(
+    on_cluster: Cluster, tmp_path: Path
+) -> None:
+    submitted(tmp_path, ARRAY)
+    name = f"--name={tmp_path.name}"
+    wait_until(lambda: not on_cluster.ask("squeue", "--noheader", name), 90, "the array's end")
+    first, last = (path.read_text() for path in sorted(tmp_path.glob("slurm/job-*.out")))
+    assert "interrupted: the next task of the array goes on" in first
+    assert first.count("meet at") == 1
+    assert "interrupted: requeued, for the 1st time" in last
+    assert last.count("meet at") == 2
 
 
 def value_of(name: str, shown: str) -> str:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from two_nodes import Cluster
 from typer.testing import CliRunner
 
 from pretrain.config import load
@@ -86,7 +87,10 @@ def test_what_would_stop_the_run_never_enters_the_queue(
         prepared_of(tiny, resources, override)
 
 
-def test_a_dry_run_prints_the_script_and_touches_nothing(tiny: list[str]) -> None:
+def test_a_dry_run_prints_the_script_touches_nothing_and_needs_no_slurm(
+    tiny: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
     before = set(Path.cwd().iterdir())
     script = segue_submit(*tiny, *ASK_TWO_CPU_NODES, "--dry-run")
     assert "#SBATCH --job-name=tiny\n" in script
@@ -181,3 +185,22 @@ def test_the_command_ends_with_2_and_no_traceback(tiny: list[str]) -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("error: device=cuda but --gpus-per-node 0")
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (("--partition", "no such"), "invalid partition specified: no such"),
+        (("--cpus-per-node", "400"), "More processors requested than permitted"),
+        (("--time", "2-00:00"), "Requested time limit is invalid"),
+    ],
+)
+def test_slurms_reason_for_a_refusal_is_one_sentence(
+    on_cluster: Cluster, tiny: list[str], options: tuple[str, ...], reason: str
+) -> None:
+    command = [sys.executable, "-m", "slurm", "submit", *tiny, *ASK_TWO_CPU_NODES, *options]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 2, done.stdout
+    assert done.stderr.startswith("error: sbatch refused: ") and reason in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert list(Path("runs/tiny/slurm").iterdir()) == []

@@ -40,6 +40,7 @@ SwitchType=switch/none
 MpiDefault=none
 JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
+EnforcePartLimits=ALL
 ReturnToService=2
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE

@@ -87,13 +87,16 @@ def culprit(failures: Sequence[Failure]) -> Failure:
     """The one of a start's failures that the others follow from, as far as can be told.
 
     A process that a signal ended comes before one that raised an error, that before those which
-    only lost the connection to another, and an earlier one before a later one.
+    hung, as all do when one does, and those before the ones that lost the connection to another;
+    an earlier one before a later one.
     """
     return min(failures, key=lambda one: (_doubt(one), one.time, one.rank))
 
 
 def _doubt(failure: Failure) -> int:
     if failure.is_echo or failure.exit_code == -signal.SIGTERM:
+        return 3
+    if failure.is_hang:
         return 2
     return 0 if failure.exit_code < 0 else 1
 

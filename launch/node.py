@@ -114,16 +114,15 @@ def own_address(head: str, node_rank: int) -> str:
 
 
 def apart(error: Exception, args: Namespace) -> int:
-    """Say that the nodes did not meet; the exit code."""
+    """Say that the nodes did not meet, or lost one another; the exit code."""
     place = f"{args.main_process_ip}:{args.main_process_port}"
-    print(
-        f"error: this node, number {args.machine_rank} of {args.num_machines}, did not meet the "
-        f"others at {place} ({' '.join(str(error).split())}); name an address of node 0 that all "
-        "reach and a port that is free there",
-        file=sys.stderr,
-        flush=True,
-    )
-    return MISTAKE
+    who, why = f"node {args.machine_rank} of {args.num_machines}", " ".join(str(error).split())
+    mends = "; name an address of node 0 that all reach and a port that is free there"
+    is_mistake = isinstance(error, OSError)
+    told = f"{who} cannot meet the others" if is_mistake else f"{who} has no connection to others"
+    say = f"error: {told} at {place} ({why}){mends if is_mistake else ''}"
+    print(say, file=sys.stderr, flush=True)
+    return MISTAKE if is_mistake else 1
 
 
 def ended(failed: ChildFailedError, run_folder: Path, logs: Path, asked: bool) -> int:

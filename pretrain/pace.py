@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 CONSPICUOUS = 1.2
 """The slowest rank is named from so many times the median on."""
+LEAST_STEPS = 20
+"""Steps that are looked at together at least."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +70,14 @@ class Stragglers:
         self._medians += pace.median
 
     def told(self) -> str | None:
-        """A line on the rank that held up the steps since the last call, if one did.
+        """A line on the rank that held up the steps since the last judgement, if one did.
 
         It was the slowest in more than half of them, and on average took more than `CONSPICUOUS`
-        times as long as the median rank.
+        times as long as the median rank. Fewer than `LEAST_STEPS` are not judged yet.
         """
-        steps = max(1, int(self._times_slowest.sum()))
+        steps = int(self._times_slowest.sum())
+        if steps < LEAST_STEPS:
+            return None
         rank = int(self._times_slowest.argmax())
         often = 2 * self._times_slowest[rank] > steps
         own, median = self._seconds[rank] / steps, self._medians / steps

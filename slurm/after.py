@@ -135,10 +135,11 @@ def _failed(ending: Ending, failures: Sequence[Failure], found: Failure, limits:
 def suspects(ending: Ending, failures: Sequence[Failure]) -> list[str]:
     """The nodes that may be at fault for this start's failure.
 
-    That of the process that failed; where all only lost the connection, those that said nothing.
+    That of the process that failed; where all only hung or lost the connection, those that said
+    nothing.
     """
     here = [one for one in failures if one.start == ending.restarts and one.rank != NOBODY]
-    if here and not all(one.is_echo for one in here):
+    if here and not all(one.is_echo or one.is_hang for one in here):
         return [culprit(here).host]
     told = {one.host for one in here}
     silent = [node for node in ending.nodes if node not in told]
@@ -158,7 +159,7 @@ def report(run_folder: Path, found: Failure, nodes: Sequence[str]) -> str:
     if found.lines:
         lines += ["its last lines were:", *(f"    {line}" for line in found.lines)]
     if nodes and found.host not in nodes:
-        lines.append(f"it only lost a connection; node {', '.join(nodes)} said nothing")
+        lines.append(f"it may have waited for node {', '.join(nodes)}, which said nothing")
     return "\n".join(lines)
 
 

@@ -85,6 +85,4 @@ def test_a_node_that_cannot_meet_the_others_says_where(tmp_path: Path) -> None:
         check=False,
     )
     assert process.returncode == 2
-    assert "error: this node, number 1 of 2, did not meet the others at no.such.host:29500" in (
-        process.stderr
-    )
+    assert "error: node 1 of 2 cannot meet the others at no.such.host:29500" in (process.stderr)

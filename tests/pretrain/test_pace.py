@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pretrain.pace import Pace, Stragglers
+from pretrain.pace import LEAST_STEPS, Pace, Stragglers
 
 HOSTS = ("node1", "node1", "node2", "node2", "node3")
 
@@ -14,9 +14,10 @@ def pace(*seconds: float) -> Pace:
     return Pace(np.array(seconds))
 
 
-def told(*paces: Pace) -> str | None:
-    stragglers = Stragglers(HOSTS)
-    for one in paces:
+def told(*paces: Pace, of: Stragglers | None = None) -> str | None:
+    """What is said once these steps have come again and again, often enough to be judged."""
+    stragglers = of or Stragglers(HOSTS)
+    for one in paces * LEAST_STEPS:
         stragglers.add(one)
     return stragglers.told()
 
@@ -48,11 +49,16 @@ def test_a_small_lead_names_nobody() -> None:
 
 def test_every_line_counts_the_steps_since_the_one_before() -> None:
     stragglers = Stragglers(HOSTS)
-    stragglers.add(pace(1, 1, 3, 1, 1))
-    assert stragglers.told() is not None
-    assert stragglers.told() is None
-    stragglers.add(pace(1, 1, 1, 1, 3))
-    assert str(stragglers.told()).startswith("rank 4 on node3 is the slowest: busy 3.000 s")
+    assert told(pace(1, 1, 3, 1, 1), of=stragglers) is not None
+    second = told(pace(1, 1, 1, 1, 3), of=stragglers)
+    assert str(second).startswith("rank 4 on node3 is the slowest: busy 3.000 s")
+
+
+def test_a_few_steps_are_not_judged_yet() -> None:
+    stragglers = Stragglers(HOSTS)
+    for _ in range(LEAST_STEPS - 1):
+        stragglers.add(pace(1, 1, 3, 1, 1))
+        assert stragglers.told() is None
 
 
 @given(st.lists(st.floats(0.001, 100), min_size=1, max_size=9), st.integers(1, 5))
@@ -60,7 +66,7 @@ def test_ranks_that_are_equally_fast_or_alone_are_never_named(
     seconds: list[float], ranks: int
 ) -> None:
     stragglers = Stragglers(HOSTS[:ranks])
-    for one in seconds:
+    for one in seconds * LEAST_STEPS:
         stragglers.add(Pace(np.full(ranks, one)))
     assert stragglers.told() is None
 

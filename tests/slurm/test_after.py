@@ -48,6 +48,9 @@ def test_a_failure_excludes_the_node_of_the_process_that_failed_first() -> None:
 def test_where_all_lost_their_connection_the_silent_node_is_suspect() -> None:
     assert suspects(ended(137), [CUT_OFF]) == ["n2"]
     assert suspects(ended(1), [CUT_OFF, replace(CUT_OFF, host="n2", rank=1)]) == []
+    hung = replace(CUT_OFF, exit_code=-14, lines=())
+    assert suspects(ended(1), [hung]) == ["n2"]
+    assert suspects(ended(1), [hung, BROKEN]) == ["n2"]
 
 
 def test_failures_at_different_steps_are_counted() -> None:

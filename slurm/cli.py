@@ -27,12 +27,6 @@ from slurm.pack_cli import submit_pack
 app = commands("Pack and train on a SLURM cluster.")
 
 
-@app.callback()
-def slurm() -> None:
-    """Pack and train on a SLURM cluster."""
-    # With a callback, typer asks for a command's name even where there is only one.
-
-
 @app.command()
 def submit(
     config: Annotated[Path, typer.Argument(help="A run's YAML file.", metavar="CONFIG")],
@@ -68,7 +62,7 @@ def submit(
     ] = None,
     lead: Annotated[
         int | None,
-        typer.Option(min=1, help="Seconds before the time limit to save and stop in."),
+        typer.Option(min=1, max=65535, help="Seconds before the time limit to stop in."),
     ] = None,
     max_requeues: Requeues = None,
     max_failures: Annotated[

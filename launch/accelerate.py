@@ -46,13 +46,28 @@ class Meeting:
 
     def arguments(self) -> tuple[str, ...]:
         """What accelerate launch is told of it."""
-        conf = f"is_host={int(self.rank == 0)},join_timeout={JOIN_SECONDS}"
+        place = ("--main_process_ip", self.head, "--main_process_port", str(self.port))
+        if self.nodes == 1:
+            return place
+        wait = f"join_timeout={JOIN_SECONDS},read_timeout={JOIN_SECONDS}"
         return (
             *("--num_machines", str(self.nodes), "--machine_rank", str(self.rank)),
-            *("--main_process_ip", self.head, "--main_process_port", str(self.port)),
-            *("--rdzv_backend", "c10d", "--rdzv_conf", f"{conf},read_timeout={JOIN_SECONDS}"),
+            *place,
+            *("--rdzv_backend", "c10d", "--rdzv_conf", f"is_host={int(self.rank == 0)},{wait}"),
             *("--deepspeed_multinode_launcher", "standard"),
         )
+
+
+def launch_words(
+    accelerate_file: str | Path, processes: int, meeting: Meeting, program: Sequence[str]
+) -> tuple[str, ...]:
+    """What accelerate launch is told to run ``program`` in ``processes`` processes of each node."""
+    return (
+        *("--config_file", str(accelerate_file)),
+        *("--num_processes", str(processes * meeting.nodes)),
+        *meeting.arguments(),
+        *program,
+    )
 
 
 def launch_command(
@@ -68,20 +83,11 @@ def launch_command(
 
     With a ``meeting`` the machine is one of several, each with so many.
     """
-    where = meeting.arguments() if meeting else ("--main_process_port", str(free_port()))
-    arguments = (
-        *LAUNCHER,
-        "--config_file",
-        str(accelerate_config(zero)),
-        "--num_processes",
-        str(processes * (meeting.nodes if meeting else 1)),
-        *where,
-        "-m",
-        "pretrain",
-        str(config),
-        *overrides,
-    )
-    return Command(arguments, cpu_environment(processes) if device == "cpu" else {})
+    meeting = meeting or Meeting(1, 0, "127.0.0.1", free_port())
+    program = ("-m", "pretrain", str(config), *overrides)
+    words = launch_words(accelerate_config(zero), processes, meeting, program)
+    environment = cpu_environment(processes) if device == "cpu" else {}
+    return Command((*LAUNCHER, *words), environment)
 
 
 def accelerate_config(zero: DeepSpeedConfig) -> Path:
@@ -91,8 +97,12 @@ def accelerate_config(zero: DeepSpeedConfig) -> Path:
 
 
 def cpu_environment(processes: int) -> dict[str, str]:
-    """What a machine without GPUs needs: DeepSpeed's CPU accelerator and a share of the cores."""
-    threads = max(1, (os.cpu_count() or 1) // processes)
+    """What a machine without GPUs needs: DeepSpeed's CPU accelerator and a share of the cores.
+
+    In a job these are the cores that SLURM gives it on this node.
+    """
+    cores = int(os.environ.get("SLURM_CPUS_PER_TASK") or os.cpu_count() or 1)
+    threads = max(1, cores // processes)
     return {
         "DS_ACCELERATOR": "cpu",
         "OMP_NUM_THREADS": str(threads),

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
 import socket
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
-from launch.last_lines import last_lines
+from pydantic import BaseModel
+
+from launch.last_lines import last_lines, records
+from launch.step_log import last_step
 from pretrain.watch import FOLDER_NAME as HANG_FOLDER
 
 FILE_NAME = "failures.jsonl"
+MISTAKE = 2
+"""The exit code of a process that has told the user of a mistake."""
 MOST_LINES = 20
 """Lines of a failed process's stderr that are kept."""
 _LOST = re.compile(
@@ -26,8 +28,7 @@ _LOST = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class Failure:
+class Failure(BaseModel, frozen=True):
     """One process of a run that failed.
 
     ``job`` and ``start`` are SLURM's job and how often it had started it again, "" and 0 without;
@@ -44,6 +45,11 @@ class Failure:
     time: float
     job: str = ""
     start: int = 0
+
+    @property
+    def is_mistake(self) -> bool:
+        """Whether it ended on a mistake of the user's."""
+        return self.exit_code == MISTAKE
 
     @property
     def is_hang(self) -> bool:
@@ -80,60 +86,49 @@ def failure_here(run_folder: Path, *, rank: int, pid: int, exit_code: int, stder
     host, job, start = place()
     lines = [line.decode(errors="replace") for line in last_lines(stderr, MOST_LINES)]
     step = last_step(run_folder)
-    return Failure(rank, host, pid, exit_code, step, tuple(lines), time.time(), job, start)
+    return Failure(
+        rank=rank,
+        host=host,
+        pid=pid,
+        exit_code=exit_code,
+        step=step,
+        lines=tuple(lines),
+        time=time.time(),
+        job=job,
+        start=start,
+    )
 
 
 def culprit(failures: Sequence[Failure]) -> Failure:
     """The one of a start's failures that the others follow from, as far as can be told.
 
-    A process that a signal ended comes before one that raised an error, that before those which
-    hung, as all do when one does, and those before the ones that lost the connection to another;
-    an earlier one before a later one.
+    A process that tells of a mistake comes before one that a signal ended, that before one that
+    raised an error, that before those which hung, as all do when one does, and those before the
+    ones that lost the connection to another; an earlier one before a later one.
     """
     return min(failures, key=lambda one: (_doubt(one), one.time, one.rank))
 
 
 def _doubt(failure: Failure) -> int:
+    if failure.is_mistake:
+        return 0
     if failure.is_echo or failure.exit_code == -signal.SIGTERM:
-        return 3
+        return 4
     if failure.is_hang:
-        return 2
-    return 0 if failure.exit_code < 0 else 1
+        return 3
+    return 1 if failure.exit_code < 0 else 2
 
 
 def keep(failure: Failure, run_folder: Path) -> None:
     """Append to the run folder's list; all nodes of a job may do so at once."""
-    line = json.dumps(asdict(failure)) + "\n"
-    with (run_folder / FILE_NAME).open("ab", buffering=0) as file:
-        file.write(line.encode())
+    path = run_folder / FILE_NAME
+    before = path.read_bytes() if path.exists() else b""
+    begin = "" if before.endswith(b"\n") or not before else "\n"  # a kill left half a line
+    with path.open("ab", buffering=0) as file:
+        file.write(f"{begin}{failure.model_dump_json()}\n".encode())
 
 
 def kept(run_folder: Path) -> list[Failure]:
-    """All failures of a run, oldest first; lines that are no whole record are left out."""
-    names, found = {field.name for field in fields(Failure)}, []
-    for record in _records(run_folder / FILE_NAME):
-        known = {key: value for key, value in record.items() if key in names}
-        found.append(Failure(**known | {"lines": tuple(record["lines"])}))
-    return found
-
-
-def last_step(run_folder: Path) -> int:
-    """The last step in the run's log, 0 for none."""
-    for line in reversed(last_lines(run_folder / "log.jsonl", 2)):
-        try:
-            return int(json.loads(line)["step"])
-        except (ValueError, KeyError):
-            continue  # half a line
-    return 0
-
-
-def _records(path: Path) -> list[dict[str, Any]]:
-    if not path.exists():
-        return []
-    found = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            continue
-    return found
+    """All failures of a run, oldest first."""
+    path = run_folder / FILE_NAME
+    return list(records(Failure, path.read_bytes().splitlines() if path.exists() else ()))

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
+from pydantic import BaseModel, ValidationError
+
+_Record = TypeVar("_Record", bound=BaseModel)
 BLOCK = 64 * 1024
 
 
@@ -36,3 +40,12 @@ def start_of_last_lines(file: BinaryIO, count: int) -> int:
             block = block[:found]
         before = start
     return 0
+
+
+def records(kind: type[_Record], lines: Iterable[bytes]) -> Iterator[_Record]:
+    """The lines that are whole records of this kind in JSON; others, as a kill leaves, are not."""
+    for line in lines:
+        try:
+            yield kind.model_validate_json(line)
+        except ValidationError:
+            continue

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from launch.accelerate import LAUNCHER, Command, Meeting, launch_command, search_path
-from pretrain.stop import FILE_NAME, SAVE_FILE_NAME, SIGNALS
+from pretrain.stop import FILE_NAME, INTERRUPTED, SAVE_FILE_NAME, SIGNALS
 from shards.errors import UserError
 from shards.processes import die_with_parent
 
@@ -86,7 +86,10 @@ def run(command: Command, run_folder: Path) -> int:
 
     for number in SIGNALS:
         signal.signal(number, ask_to_stop)
-    return child.wait()
+    code = child.wait()
+    if code == -signal.SIGUSR1:  # it was asked before it could listen: nothing had begun
+        return INTERRUPTED
+    return code if code >= 0 else 128 - code
 
 
 def _tie_to_parent() -> None:

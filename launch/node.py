@@ -22,13 +22,14 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from launch.failure import Failure, culprit, failure_here, keep
+import psutil
+
+from launch.failure import MISTAKE, Failure, culprit, failure_here, keep
 from pretrain.stop import INTERRUPTED
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-MISTAKE = 2
 LOG_FOLDER = "logs"
 LOOK_SECONDS = 0.1
 
@@ -50,13 +51,19 @@ class Forwarding:
         threading.Thread(target=self._forward, daemon=True, name="forward a signal").start()
 
     def _forward(self) -> None:
-        import psutil
-
-        this = psutil.Process()
-        while not (children := this.children()):
+        while not (ranks := [one for one in psutil.Process().children() if _is_rank(one)]):
             time.sleep(LOOK_SECONDS)
-        for child in children:
-            child.send_signal(signal.SIGUSR1)
+        for rank in ranks:
+            with suppress(psutil.NoSuchProcess):
+                rank.send_signal(signal.SIGUSR1)
+
+
+def _is_rank(child: psutil.Process) -> bool:
+    """Whether it trains; accelerate starts other programs too, to look at the machine."""
+    try:
+        return "LOCAL_RANK" in child.environ()
+    except psutil.Error:
+        return False
 
 
 def main(arguments: list[str]) -> int:
@@ -79,7 +86,7 @@ def main(arguments: list[str]) -> int:
             args.local_addr = own_address(args.main_process_ip, int(args.machine_rank))
         launch_command(args)
         code = 0
-    except (OSError, RendezvousError) as error:
+    except (ConnectionError, socket.gaierror, RendezvousError) as error:
         return apart(error, args)
     except ChildFailedError as failed:
         code = ended(failed, Path(run_folder), logs, forwarding.asked)
@@ -117,10 +124,9 @@ def apart(error: Exception, args: Namespace) -> int:
     """Say that the nodes did not meet, or lost one another; the exit code."""
     place = f"{args.main_process_ip}:{args.main_process_port}"
     who, why = f"node {args.machine_rank} of {args.num_machines}", " ".join(str(error).split())
-    mends = "; name an address of node 0 that all reach and a port that is free there"
-    is_mistake = isinstance(error, OSError)
-    told = f"{who} cannot meet the others" if is_mistake else f"{who} has no connection to others"
-    say = f"error: {told} at {place} ({why}){mends if is_mistake else ''}"
+    mends = "; name an address of node 0 that all reach"
+    is_mistake = isinstance(error, socket.gaierror)
+    say = f"error: {who} does not meet the others at {place}: {why}{mends if is_mistake else ''}"
     print(say, file=sys.stderr, flush=True)
     return MISTAKE if is_mistake else 1
 
@@ -128,13 +134,13 @@ def apart(error: Exception, args: Namespace) -> int:
 def ended(failed: ChildFailedError, run_folder: Path, logs: Path, asked: bool) -> int:
     """The exit code for processes that did not end with 0; a failure is kept and told."""
     codes = {failure.exitcode for failure in failed.failures.values()}
-    if MISTAKE in codes:
-        return MISTAKE
     early = {-signal.SIGUSR1, -signal.SIGTERM} if asked else set()  # before they could listen
     if codes <= {INTERRUPTED, *early}:
         return INTERRUPTED
     found = culprit(_failures(failed, run_folder, logs))
     keep(found, run_folder)
+    if found.is_mistake:  # it has told of that itself
+        return MISTAKE
     print(f"error: {found.describe(run_folder)}", file=sys.stderr, flush=True)
     return 1
 

@@ -6,23 +6,26 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from pretrain.config import Config, load
-from pretrain.lock import hold
-from pretrain.stop import StopRequest
-from pretrain.watch import Watch, forget_hangs
+from pretrain.lock import InUseError, hold
+from pretrain.stop import INTERRUPTED, StopRequest
+from pretrain.watch import Watch, new_folder
 from shards.errors import sentence
 from shards.processes import die_with_parent
 
 if TYPE_CHECKING:
     from pretrain.preflight import Ready
 
-RESTART_PATIENCE = 120.0
-"""Seconds that a job which SLURM starts again waits for the processes of its start before."""
+JOB_PATIENCE = 120.0
+"""Seconds that a job waits for the run's folder.
+
+Processes of a lost node or of a cancelled job may take so long to end after SLURM has given the
+next job its nodes.
+"""
 USAGE = "usage: [accelerate launch ...] -m pretrain CONFIG.yaml [key.sub=value ...]"
 
 
@@ -80,25 +83,29 @@ def run(config: Config, ready: Ready, stop: StopRequest) -> int:
     folder, limits = config.run.folder, config.train
     longest = max(limits.start_timeout, limits.hang_timeout)
     processes = Processes.join(ready.device, timedelta(seconds=longest))
+    in_job = "SLURM_JOB_ID" in os.environ
     held: list[IO[str]] = []  # rank 0's lock on the folder lasts as long as its process
 
-    def take_folder() -> None:
-        held.append(hold(folder, lock_patience(os.environ), say))
-        forget_hangs(folder)
+    def take_folder() -> Path | None:
+        try:
+            held.append(hold(folder, JOB_PATIENCE if in_job else 0.0, say))
+        except InUseError as error:
+            if not in_job:
+                raise
+            say(f"{error}; the job is to start again")
+            return None
+        return new_folder(folder)
 
-    processes.first(take_folder)
+    hangs = processes.first(take_folder)
+    if hangs is None:
+        return INTERRUPTED
     with Watch(
-        folder,
+        hangs,
         processes.rank,
         start_seconds=limits.start_timeout,
         hang_seconds=limits.hang_timeout,
     ) as watch:
         return train(config, ready, processes, stop, watch, _silent if processes.rank else say)
-
-
-def lock_patience(environ: Mapping[str, str]) -> float:
-    """Seconds to wait for the run's folder: processes of a lost node may take a moment to end."""
-    return RESTART_PATIENCE if int(environ.get("SLURM_RESTART_COUNT", "0")) > 0 else 0.0
 
 
 def quiet_libraries() -> None:

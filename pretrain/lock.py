@@ -17,6 +17,10 @@ RETRY_SECONDS = 0.5
 _WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 
 
+class InUseError(UserError):
+    """A run folder belongs to another process."""
+
+
 def hold(
     folder: Path, patience: float = 0.0, say: Callable[[str], None] = lambda _: None
 ) -> IO[str]:
@@ -24,7 +28,7 @@ def hold(
 
     The system drops the lock of a process that has ended, on whatever machine, so none is stale.
     Where the file system has no locks, the process that the file names counts: one of this machine
-    that is gone has left a stale lock. UserError where another process still holds it after
+    that is gone has left a stale lock. InUseError where another process still holds it after
     ``patience`` seconds; that it is waited for is said once.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -68,8 +72,8 @@ def _named(file: IO[str]) -> str:
     return file.read().strip()
 
 
-def _in_use(folder: Path, holder: str) -> UserError:
-    return UserError(
+def _in_use(folder: Path, holder: str) -> InUseError:
+    return InUseError(
         f"run.name: {folder} is in use by process {holder or 'unknown'}; wait for it, choose "
         f"another run.name, or remove {folder / FILE_NAME} if that process is gone"
     )

@@ -57,7 +57,7 @@ def train(
     course = processes.each(lambda: set_course(config, ready, resume, place, say))
     plan, start, target = course.plan, course.start, course.target
     if resume and (why := ended(config, course, resume)):
-        stop.answered()
+        stop.answered(stop.asked())
         say(f"resumed run {name} from {resume.place}: already at step {start}, {why}")
         return 0
 
@@ -132,7 +132,7 @@ def train(
     if data.mistake:
         processes.fail(data.mistake)
     saving.refuse_loss(step)
-    stop.answered()
+    stop.answered(asked)
     code, words = ending(step, target, validator, asked)
     say(f"run {name} {words}")
     return code

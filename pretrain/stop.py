@@ -64,10 +64,14 @@ class StopRequest:
         if asked.to_save and self._watches:
             self._save.unlink(missing_ok=True)
 
-    def answered(self) -> None:
-        """Remove both files: the run has stopped and saved, its next start must not."""
+    def answered(self, asked: Asked) -> None:
+        """The run has stopped and saved: remove the STOP file, if that was ``asked`` by one.
+
+        One that has come since stays: who reads the exit code of an interrupted run has to know.
+        """
         if self._watches:
-            self._stop.unlink(missing_ok=True)
+            if asked.by_file:
+                self._stop.unlink(missing_ok=True)
             self._save.unlink(missing_ok=True)
 
     def _is_there(self, file: Path) -> bool:

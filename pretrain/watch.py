@@ -13,6 +13,7 @@ import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 
 FOLDER_NAME = "hang"
@@ -20,25 +21,37 @@ GRACE_SECONDS = 10.0
 """Between a dump and the end, so that all ranks have dumped before the first ends."""
 
 
-def forget_hangs(run_folder: Path) -> None:
-    """Remove what the run's start before left. For one process, which holds the run's lock."""
-    shutil.rmtree(run_folder / FOLDER_NAME, ignore_errors=True)
+def new_folder(run_folder: Path) -> Path:
+    """Where this start of a run writes where its processes hang, should they.
+
+    What starts before it have left stays where there are stacks in it. For one process, which holds
+    the run's lock.
+    """
+    for folder in (run_folder / FOLDER_NAME).glob("*"):
+        if not any(_is_told(path.read_bytes()) for path in folder.glob("rank_*.txt")):
+            shutil.rmtree(folder, ignore_errors=True)
+    return run_folder / FOLDER_NAME / f"{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def _is_told(text: bytes) -> bool:
+    """Whether there are stacks below the line that names the process."""
+    return text.count(b"\n") > 1
 
 
 class Watch:
     """Ends this process where too long passes between two signs of life. A context manager.
 
     The limit is ``start_seconds`` until the first step is done, then ``hang_seconds``. At the limit
-    the stacks of all threads go to ``run_folder/hang/rank_NNNNN.txt``; `GRACE_SECONDS` later (or
-    the limit again, if that is less) SIGALRM ends the process. The file is there from the start,
+    the stacks of all threads go to ``folder/rank_NNNNN.txt``; `GRACE_SECONDS` later (or the limit
+    again, if that is less) SIGALRM ends the process. The file is there from the start,
     because a process that hangs may not be able to open one. It is removed at the end, unless the
     process ends on an error and stacks are in it. For the main thread alone.
     """
 
     def __init__(
-        self, run_folder: Path, rank: int, *, start_seconds: float, hang_seconds: float
+        self, folder: Path, rank: int, *, start_seconds: float, hang_seconds: float
     ) -> None:
-        self._path = run_folder / FOLDER_NAME / f"rank_{rank:05d}.txt"
+        self._path = folder / f"rank_{rank:05d}.txt"
         self._start_seconds, self._hang_seconds = start_seconds, hang_seconds
         self._limit = start_seconds
         self._header = f"rank {rank}, process {os.getpid()} on {os.uname().nodename}\n".encode()
@@ -61,6 +74,7 @@ class Watch:
         with suppress(OSError):  # others' files are still in the folder
             self._path.unlink()
             self._path.parent.rmdir()
+            self._path.parent.parent.rmdir()
 
     def alive(self) -> None:
         """A sign of life: the limit begins anew."""

@@ -1,7 +1,8 @@
 """``python -m slurm.after``: what becomes of a job whose processes have ended.
 
-The job script calls it and does what it prints: ``requeue``, ``requeue NODES`` (without those) or
-``end``. What it says to the user goes to stderr.
+The job script calls it and does what it prints: ``requeue``, ``requeue NODES`` (without those),
+``end``, or ``end all`` (the tasks of an array that are to come too). What it says to the user goes
+to stderr.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
 
-from launch.failure import Failure, culprit, keep, kept, last_step
-from launch.node import MISTAKE
+from launch.failure import MISTAKE, Failure, culprit, keep, kept
+from launch.step_log import last_step
+from pretrain.stop import FILE_NAME as STOP
 from pretrain.stop import INTERRUPTED
 
-RUNNING = "RUNNING"
+RUNNING, UNKNOWN = "RUNNING", ""
 NOBODY = -1
 """The rank of a failure that no node has told of."""
 FROM_SIGNALS = 127
@@ -30,7 +32,8 @@ class Ending:
     """How the processes of a job ended.
 
     ``state`` is the job's in SLURM; ``restarts`` how often SLURM has started it again; ``warned``
-    whether the script passed a signal on. ``follows`` is whether another task of an array goes on.
+    whether the script passed a signal on; ``follows`` whether another task of an array goes on;
+    ``told_to_stop`` whether there is a STOP file that the run has not answered.
     """
 
     job: str
@@ -39,6 +42,7 @@ class Ending:
     restarts: int
     warned: bool
     follows: bool
+    told_to_stop: bool
     nodes: tuple[str, ...]
 
 
@@ -74,9 +78,9 @@ def cause(ending: Ending, here: Sequence[Failure]) -> Cause:
     """Why a job's processes ended; ``here`` are the failures of this start."""
     if ending.code == 0:
         return Cause.DONE
-    if ending.state != RUNNING:
+    if ending.state not in {RUNNING, UNKNOWN}:
         return Cause.CANCELLED
-    if ending.code == MISTAKE:
+    if ending.code == MISTAKE or any(one.is_mistake for one in here):
         return Cause.MISTAKE
     # A signal that comes before the processes can listen kills them.
     killed = ending.warned and not here and ending.code >= FROM_SIGNALS
@@ -86,11 +90,20 @@ def cause(ending: Ending, here: Sequence[Failure]) -> Cause:
 def judge(ending: Ending, failures: Sequence[Failure], limits: Limits) -> Verdict:
     """What becomes of a job; ``failures`` are those of all its starts."""
     here = [one for one in failures if one.start == ending.restarts]
+    verdict = _judge(ending, failures, here, limits)
+    if verdict.requeue and ending.told_to_stop:
+        return Verdict(False, "not requeued: a STOP file asks the run to end")
+    return verdict
+
+
+def _judge(
+    ending: Ending, failures: Sequence[Failure], here: Sequence[Failure], limits: Limits
+) -> Verdict:
     match cause(ending, here):
         case Cause.DONE:
             return Verdict(False, "")
         case Cause.CANCELLED:
-            return Verdict(False, f"not requeued: SLURM ends this job ({ending.state})")
+            return Verdict(False, f"SLURM ends this start itself ({ending.state})")
         case Cause.MISTAKE:
             return Verdict(False, "not requeued: mend the mistake that is named above")
         case Cause.INTERRUPTED:
@@ -155,7 +168,8 @@ def report(run_folder: Path, found: Failure, nodes: Sequence[str]) -> str:
     """Which process failed, where the run stood, what it said last, and which nodes are suspect."""
     if found.rank == NOBODY:
         return f"the job's step ended with exit code {found.exit_code} and no node said why"
-    lines = [f"the run failed after step {found.step}: {found.describe(run_folder)}"]
+    what = "hung" if found.is_hang else "failed"
+    lines = [f"the run {what} after step {found.step}: {found.describe(run_folder)}"]
     if found.lines:
         lines += ["its last lines were:", *(f"    {line}" for line in found.lines)]
     if nodes and found.host not in nodes:
@@ -174,28 +188,32 @@ def main(arguments: Sequence[str]) -> int:
         restarts=given.restarts,
         warned=bool(given.warned),
         follows=given.tasks_left > 0,
+        told_to_stop=(run_folder / STOP).exists(),
         nodes=tuple(given.nodes.split()),
     )
     limits = Limits(given.max_requeues, given.max_failures, given.exclude_failed)
     failures = [one for one in kept(run_folder) if one.job == ending.job]
     here = [one for one in failures if one.start == ending.restarts]
-    if cause(ending, here) is Cause.FAILURE:
-        if not here:
-            here = [_untold(ending, run_folder)]
-            keep(here[0], run_folder)
-            failures += here
+    why = cause(ending, here)
+    if why is Cause.FAILURE and not here:
+        here = [_untold(ending, run_folder)]
+        keep(here[0], run_folder)
+        failures += here
+    if here:
         print(report(run_folder, culprit(here), suspects(ending, failures)), file=sys.stderr)
     verdict = judge(ending, failures, limits)
     if verdict.say:
         print(f"job {ending.job}: {verdict.say}", file=sys.stderr, flush=True)
-    print(told(verdict, given.without))
+    (run_folder / STOP).unlink(missing_ok=True)
+    goes_on = why in {Cause.INTERRUPTED, Cause.CANCELLED} and not ending.told_to_stop
+    print(told(verdict, given.without, ends_all=ending.follows and not goes_on))
     return 0
 
 
-def told(verdict: Verdict, without: str) -> str:
+def told(verdict: Verdict, without: str, *, ends_all: bool) -> str:
     """The word for the script; ``without`` are the nodes that are excluded already."""
     if not verdict.requeue:
-        return "end"
+        return "end all" if ends_all else "end"
     before = [] if without in {"", "(null)"} else [without]
     return f"requeue {','.join([*before, verdict.without])}" if verdict.without else "requeue"
 

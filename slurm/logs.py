@@ -10,9 +10,9 @@ from typing import BinaryIO
 import typer
 
 from launch.last_lines import start_of_last_lines
+from launch.step_log import LOG
 from shards.errors import UserError
 from slurm.queue import QueuedJob, jobs_of, jobs_of_user
-from slurm.run_folder import LOG
 
 LOOKS = 1.0
 """Seconds between looks at the file."""

@@ -23,6 +23,9 @@
 @@{signal}
 @@{asked}
 set -eo pipefail
+# SIGUSR1 (the time limit is near) and SIGTERM (preemption) end the packing at once.
+step="" warned="" again=""
+trap 'warned=yes again=yes; [[ -z $step ]] || kill -USR1 "$step" 2> /dev/null || true' USR1 TERM
 @@{setup}set -u
 
 # The copies of the code and the settled config that were made at the submission.
@@ -43,17 +46,19 @@ pack=(
     --workers "$SLURM_CPUS_PER_TASK"
 )
 
-# SIGUSR1 (the time limit is near) and SIGTERM (preemption) end the packing at once.
-trap 'kill -USR1 "$step" 2> /dev/null || true; again=yes' USR1 TERM
-# srun does not inherit --cpus-per-task.
-srun --export=ALL --ntasks=1 --cpus-per-task="$SLURM_CPUS_PER_TASK"@@{step} \
-    @@{inside}"$python" "${pack[@]}" &
-step=$!
-again=yes
-while [[ $again ]]; do # a signal ends the waiting, not the step
-    again="" code=0
-    wait "$step" || code=$?
-done
+code=$((128 + 10))
+if [[ -z $warned ]]; then
+    # srun does not inherit --cpus-per-task.
+    srun --export=ALL --ntasks=1 --cpus-per-task="$SLURM_CPUS_PER_TASK"@@{step} \
+        @@{inside}"$python" "${pack[@]}" &
+    step=$!
+    [[ -z $warned ]] || kill -USR1 "$step" # it came just before
+    again=yes
+    while [[ $again ]]; do # a signal ends the waiting, not the step
+        again="" code=0
+        wait "$step" || code=$?
+    done
+fi
 
 # Ended by such a signal (128 and its number), the task goes back into the queue, so often at most;
 # not when it was cancelled. The array's own id would requeue all of its tasks.

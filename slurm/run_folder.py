@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import fcntl
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from launch.last_lines import last_lines
+from launch.step_log import LOG, Step
 from pretrain.lock import FILE_NAME as LOCK
 from pretrain.lock import is_stale
 
@@ -18,31 +16,12 @@ if TYPE_CHECKING:
 
 STEPS = 50
 """Steps whose pace tells when a run ends."""
-LOG, CONFIG = "log.jsonl", "config.yaml"
-
-
-@dataclass(frozen=True)
-class Step:
-    """A record of log.jsonl; ``time`` is when the step ended, in seconds since 1970.
-
-    A loss that was not finite is None; logs of older versions have no time and target.
-    """
-
-    step: int
-    loss: float | None
-    target: int | None = None
-    time: float | None = None
+CONFIG = "config.yaml"
 
 
 def has_trained(folder: Path) -> bool:
     """Whether a run was ever started here."""
     return (folder / LOG).is_file() or (folder / CONFIG).is_file()
-
-
-def last_steps(folder: Path) -> list[Step]:
-    """The newest records of the run, the oldest of them first."""
-    found = (_step(line) for line in last_lines(folder / LOG, STEPS + 1))
-    return [step for step in found if step]
 
 
 def last_time(folder: Path, steps: Sequence[Step]) -> float | None:
@@ -105,11 +84,3 @@ def is_in_use(folder: Path) -> bool:
         except OSError:  # held, or a file system without locks: then the name in the file counts
             return True
         return False
-
-
-def _step(line: bytes) -> Step | None:
-    try:
-        record = json.loads(line)
-    except ValueError:  # what a kill left half-written
-        return None
-    return Step(record["step"], record["loss"], record.get("target"), record.get("time"))

@@ -12,11 +12,6 @@ from shards.errors import UserError
 from slurm.directives import directive
 from slurm.site import SiteConfig
 
-CPU = """
-# No GPUs: DeepSpeed's CPU accelerator, and an equal share of the cores for each process.
-export DS_ACCELERATOR=cpu
-export OMP_NUM_THREADS=$((SLURM_CPUS_PER_TASK / processes))
-"""
 ASKED = "# What the site wants to know to choose nodes."
 SCRIPT, CONFIG, CODE = "job.sh", "config.yaml", "code"
 """Names in a submission's folder."""
@@ -90,7 +85,7 @@ def render(job: Job) -> str:
         run=shlex.quote(str(job.folder)),
         python="\n".join(interpreter(site, job.python)),
         processes=resources.processes_per_node,
-        cpu="" if resources.gpus_per_node else CPU,
+        cpu="" if resources.gpus_per_node else " --cpu",
         accelerate_config=shlex.quote(job.accelerate_config),
         **container(site, [job.working_folder, job.folder], bool(resources.gpus_per_node)),
         limits="".join(f" \\\n    {limit}" for limit in _limits(job)),
@@ -99,7 +94,10 @@ def render(job: Job) -> str:
 
 def setup(site: SiteConfig) -> Iterator[str]:
     """The site's own lines and variables."""
-    yield from site.setup
+    if site.setup:
+        yield "trap 'echo \"setup of the site failed: $BASH_COMMAND\" >&2' ERR"
+        yield from site.setup
+        yield "trap - ERR"
     for name, value in site.environment.items():
         yield f"export {name}={shlex.quote(value)}"
 

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from launch.step_log import last_steps
 from slurm.queue import QueuedJob, jobs_of
 from slurm.run_folder import (
+    STEPS,
     eta_seconds,
     has_trained,
     is_in_use,
-    last_steps,
     last_time,
     newest_state,
     of_this_start,
@@ -51,7 +52,7 @@ def statuses(runs: Path, jobs: Sequence[QueuedJob], now: float) -> list[RunStatu
 
 def status(run: Path, jobs: Sequence[QueuedJob], now: float) -> RunStatus:
     """How the run in a folder stands; ``jobs`` are its own, those with nodes first."""
-    steps = last_steps(run)
+    steps = last_steps(run, STEPS + 1)
     last = steps[-1] if steps else None
     target = last.target if last else None
     saved = newest_state(run) if not jobs or target is None else None

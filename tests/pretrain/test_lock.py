@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from pretrain.__main__ import RESTART_PATIENCE, lock_patience
 from pretrain.lock import hold, is_stale
 from shards.errors import UserError
 
@@ -32,11 +31,6 @@ def test_a_lock_that_is_let_go_in_time_is_waited_for_and_that_is_said_once(tmp_p
 def test_patience_ends_in_the_refusal(tmp_path: Path) -> None:
     with hold(tmp_path), pytest.raises(UserError, match="in use by process"):
         hold(tmp_path, patience=0.1)
-
-
-def test_only_a_job_that_is_started_again_waits() -> None:
-    assert lock_patience({}) == lock_patience({"SLURM_RESTART_COUNT": "0"}) == 0
-    assert lock_patience({"SLURM_RESTART_COUNT": "2"}) == RESTART_PATIENCE
 
 
 def test_a_killed_process_leaves_no_lock(tmp_path: Path) -> None:

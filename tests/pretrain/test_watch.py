@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from pretrain.watch import new_folder
+
 SCRIPT = """
 import ctypes, sys, time
 from pathlib import Path
@@ -13,7 +15,8 @@ from pretrain.watch import Watch
 def stuck(seconds):
     ctypes.PyDLL(None).sleep(seconds)  # in C, and the interpreter's lock is held
 
-with Watch(Path(sys.argv[1]), 3, start_seconds={start}, hang_seconds={hang}) as watch:
+folder = Path(sys.argv[1], "hang", "start")
+with Watch(folder, 3, start_seconds={start}, hang_seconds={hang}) as watch:
 """
 
 
@@ -27,7 +30,7 @@ def ended(folder: Path, body: str, *, start: float = 60, hang: float = 60) -> in
 
 
 def told(folder: Path) -> str:
-    return (folder / "hang" / "rank_00003.txt").read_text()
+    return (folder / "hang" / "start" / "rank_00003.txt").read_text()
 
 
 def test_a_process_stuck_in_c_with_the_interpreters_lock_is_dumped_and_ended(
@@ -58,3 +61,13 @@ def test_a_mistake_leaves_no_file_and_an_error_after_a_dump_does(tmp_path: Path)
     assert "in stuck" in told(tmp_path)
     assert ended(tmp_path, "stuck(1)", start=0.6) == 0
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_new_start_keeps_the_stacks_of_those_before_and_nothing_else(tmp_path: Path) -> None:
+    assert ended(tmp_path, "stuck(60)", start=0.3) == -signal.SIGALRM
+    killed = tmp_path / "hang" / "killed" / "rank_00000.txt"
+    killed.parent.mkdir()
+    killed.write_text("rank 0, process 7 on here\n")
+    folder = new_folder(tmp_path)
+    assert folder.parent == tmp_path / "hang" and not folder.exists()
+    assert not killed.parent.exists() and "in stuck" in told(tmp_path)

@@ -19,7 +19,8 @@ PYTHONPATH={ROOT} {sys.executable} -c '
 import sys
 from launch.failure import *
 host, job, start = place()
-keep(Failure(3, host, 42, -9, 7, ("out of luck",), 0.0, job, start), Path(sys.argv[1]))' "$3"
+how = dict(rank=3, pid=42, exit_code=-9, step=7, lines=("out of luck",), time=0.0)
+keep(Failure(host=host, job=job, start=start, **how), Path(sys.argv[1]))' "$3"
 exit 1
 """
 ONCE = "[[ ${SLURM_RESTART_COUNT:-0} == 0 ]] || exit 0\n"
@@ -46,6 +47,9 @@ WAYS = {
         1,
         "not requeued: that was done 1 times",
         site=SiteConfig(max_requeues=1),
+    ),
+    "told to stop": Way(
+        'touch "$3/STOP"; exit 75', "FAILED", 0, "not requeued: a STOP file asks the run to end"
     ),
     "mistake": Way("exit 2", "FAILED", 0, "not requeued: mend the mistake"),
     "one failure": Way(

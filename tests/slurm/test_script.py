@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from two_nodes import needs
 
 from shards.errors import UserError
+from slurm.node import _parser, words
 from slurm.script import Job, Resources, render
 from slurm.site import SiteConfig
 
@@ -66,7 +67,7 @@ def directives(script: str) -> list[str]:
     return [line.removeprefix(marker) for line in script.splitlines() if line.startswith(marker)]
 
 
-def told(job: Job, folder: Path, **environment: str) -> list[str]:
+def told(job: Job, folder: Path, expected: int = 0, **environment: str) -> list[str]:
     """What the second of two nodes gets: accelerator, threads, Python's path, its arguments."""
     write_programs(folder, python=SPEAKING_PYTHON, srun=SRUN_ON_NODE_1, scontrol=SCONTROL_OF_TWO)
     cores = str(job.resources.cpus_per_node)
@@ -77,8 +78,9 @@ def told(job: Job, folder: Path, **environment: str) -> list[str]:
         | {"SLURM_CPUS_PER_TASK": cores}
         | environment,
         capture_output=True,
-        check=True,
+        check=False,
     )
+    assert done.returncode == expected, done.stderr
     _greeting, _, said = done.stdout.partition(b"\n")
     return said.decode().split("\0")[:-1]
 
@@ -163,30 +165,43 @@ def test_every_directive_comes_before_the_first_command() -> None:
     assert "#SBATCH" not in after
 
 
-def test_each_node_runs_accelerate_with_its_own_rank(tmp_path: Path) -> None:
+def test_each_node_is_told_of_the_run_and_of_the_first_node(tmp_path: Path) -> None:
     _, _, path, *arguments = told(JOB, tmp_path)
-    assert path.split(":")[0] == "/data/runs/base/slurm/20260102-030405/code"
+    submitted = "/data/runs/base/slurm/20260102-030405"
+    assert path.split(":")[0] == f"{submitted}/code"
     assert arguments == [
-        *("-m", "launch.node", "/data/runs/base"),
-        *("--machine_rank", "1"),
-        *("--rdzv_conf", "is_host=0,join_timeout=600,read_timeout=600"),
-        "--config_file",
-        "/data/runs/base/slurm/20260102-030405/code/configs/accelerate/zero2.yaml",
-        *("--num_machines", "2"),
-        *("--num_processes", "16"),
-        *("--main_process_ip", "a7"),
-        *("--main_process_port", "10123"),
-        *("--rdzv_backend", "c10d"),
-        *("--deepspeed_multinode_launcher", "standard"),
-        *("-m", "pretrain"),
-        "/data/runs/base/slurm/20260102-030405/config.yaml",
+        *("-m", "slurm.node", "/data/runs/base", f"{submitted}/config.yaml"),
+        *("--accelerate-config", f"{submitted}/code/configs/accelerate/zero2.yaml"),
+        *("--head", "a7", "--port", "10123", "--processes", "8"),
     ]
+
+
+def test_a_node_tells_accelerate_its_own_rank() -> None:
+    arguments = ["/runs/base", "/c.yaml", "--accelerate-config", "/z.yaml", "--processes", "8"]
+    given = _parser().parse_args([*arguments, "--head", "a7", "--port", "10123"])
+    second = {"SLURM_NNODES": "2", "SLURM_NODEID": "1"}
+    assert words(given, second) == (
+        *("--config_file", "/z.yaml", "--num_processes", "16"),
+        *("--num_machines", "2", "--machine_rank", "1"),
+        *("--main_process_ip", "a7", "--main_process_port", "10123"),
+        *("--rdzv_backend", "c10d"),
+        *("--rdzv_conf", "is_host=0,join_timeout=600,read_timeout=600"),
+        *("--deepspeed_multinode_launcher", "standard"),
+        *("-m", "pretrain", "/c.yaml"),
+    )
+    alone = words(given, {"SLURM_NNODES": "1", "SLURM_NODEID": "0"})
+    assert "c10d" not in alone and "8" in alone
 
 
 def test_the_meeting_place_can_be_set_from_outside(tmp_path: Path) -> None:
     said = told(JOB, tmp_path, SEGUE_HEAD_ADDRESS="127.0.0.7", SEGUE_PORT="4242")
-    assert said[said.index("--main_process_ip") + 1] == "127.0.0.7"
-    assert said[said.index("--main_process_port") + 1] == "4242"
+    assert said[said.index("--head") + 1] == "127.0.0.7"
+    assert said[said.index("--port") + 1] == "4242"
+
+
+def test_every_start_tries_another_port(tmp_path: Path) -> None:
+    said = told(JOB, tmp_path, SLURM_RESTART_COUNT="1")
+    assert said[said.index("--port") + 1] == str(10123 + 7919)
 
 
 def test_a_port_in_use_is_left_to_its_owner(tmp_path: Path) -> None:
@@ -195,12 +210,24 @@ def test_a_port_in_use_is_left_to_its_owner(tmp_path: Path) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         said = told(JOB, tmp_path, SEGUE_HEAD_ADDRESS="127.0.0.1", SEGUE_PORT=str(port))
-    assert int(said[said.index("--main_process_port") + 1]) > port
+    assert int(said[said.index("--port") + 1]) > port
 
 
-def test_nodes_without_gpus_share_their_cores(tmp_path: Path) -> None:
-    assert told(JOB, tmp_path)[:2] == ["", ""]
-    assert told(replace(JOB, resources=ON_CPU), tmp_path)[:2] == ["cpu", "3"]
+def test_nodes_without_gpus_are_told_so(tmp_path: Path) -> None:
+    assert "--cpu" not in told(JOB, tmp_path)
+    assert told(replace(JOB, resources=ON_CPU), tmp_path)[-3:] == ["--processes", "2", "--cpu"]
+
+
+def test_a_signal_before_the_processes_start_is_not_lost(tmp_path: Path) -> None:
+    site = SiteConfig(setup=["kill -TERM $$", "kill -USR1 $$"])
+    assert told(replace(JOB, site=site), tmp_path, expected=75) == []
+
+
+def test_setup_that_fails_is_named(tmp_path: Path) -> None:
+    script = render(replace(JOB, site=SiteConfig(setup=["module load cuda/nine"])))
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 127
+    assert "setup of the site failed: module load cuda/nine" in done.stderr
 
 
 def test_the_site_sets_the_environment_up_first(tmp_path: Path) -> None:
@@ -214,8 +241,7 @@ def test_values_reach_the_nodes_as_they_were_written(tmp_path: Path) -> None:
     programs.mkdir()
     nasty = replace(JOB, folder=Path("/data", SPECIAL), submitted=Path("/data", SPECIAL, "x"))
     said = told(nasty, programs)
-    assert said[5] == f"/data/{SPECIAL}"
-    assert said[-1] == f"/data/{SPECIAL}/x/config.yaml"
+    assert said[5:7] == [f"/data/{SPECIAL}", f"/data/{SPECIAL}/x/config.yaml"]
 
 
 def test_a_container_holds_the_processes_and_the_verdict() -> None:

@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from launch.last_lines import BLOCK, last_lines, start_of_last_lines
+from launch.step_log import Step
 from pretrain.checkpoint.manifest import Manifest, State
 from pretrain.checkpoint.store import LocalStore
 from pretrain.lock import hold
 from slurm.cli import app
 from slurm.queue import QueuedJob
-from slurm.run_folder import Step, eta_seconds, is_in_use
+from slurm.run_folder import eta_seconds, is_in_use
 from slurm.status import RunStatus, statuses
 from slurm.status_table import readable
 
@@ -134,11 +135,15 @@ def test_the_queue_comes_first_wherever_the_run_lies(runs: Path, tmp_path: Path)
 
 
 def test_the_pace_counts_saves_and_validations() -> None:
-    steps = [Step(1, 0.0, time=100.0), Step(2, 0.0, time=101.0), Step(3, 0.0, time=120.0)]
+    steps = [
+        Step(step=1, loss=0.0, time=100.0),
+        Step(step=2, loss=0.0, time=101.0),
+        Step(step=3, loss=0.0, time=120.0),
+    ]
     assert eta_seconds(steps, 13) == 100
     assert eta_seconds(steps, 2) == 0
     assert eta_seconds(steps[:1], 13) is None
-    assert eta_seconds([Step(1, 0.0), Step(2, 0.0)], 13) is None
+    assert eta_seconds([Step(step=1, loss=0.0), Step(step=2, loss=0.0)], 13) is None
 
 
 @given(st.lists(st.sampled_from([b"", b"a", b"bcd"])), st.booleans(), st.integers(0, 5))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
@@ -11,11 +12,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
-from yaml import YAMLError
+from yaml import ScalarEvent, YAMLError, emit, parse
 
 from shards.errors import UserError
 
 _Model = TypeVar("_Model", bound=BaseModel)
+_NOT_TEXT = {"", "~", "null", "Null", "NULL", "<<"}
+"""Plain scalars that stay YAML's null and its merge where all others are taken as text."""
 
 
 def load(model: type[_Model], path: Path, overrides: Sequence[str] = ()) -> _Model:
@@ -24,17 +27,38 @@ def load(model: type[_Model], path: Path, overrides: Sequence[str] = ()) -> _Mod
     A model that ignores unknown keys sees its own sections only. UserError names the file (or the
     command line), the key and the nearest valid name.
     """
+    return parsed(model, _read(path, OmegaConf.load), str(path), overrides)
+
+
+def load_as_written(model: type[_Model], path: Path) -> _Model:
+    """As `load`, but only ``model`` makes numbers and booleans of what is written.
+
+    To YAML 1.1 an unquoted 24:00:00 is 86400, 0700 is 448, 1.10 is 1.1 and off is false.
+    """
+    return parsed(model, _read(path, _as_written), str(path))
+
+
+def _read(path: Path, yaml_of: Callable[[Path], Any]) -> DictConfig:
     try:
-        file = OmegaConf.load(path)
+        file = yaml_of(path)
     except OSError as error:
         raise UserError(
             f"{path}: {error.strerror or 'cannot be read'}; name a YAML file"
         ) from error
     except (OmegaConfBaseException, YAMLError, ValueError) as error:
         raise UserError(f"{path}: {_one_line(error)}; mend the YAML there") from error
-    if not OmegaConf.is_dict(file):
+    if not isinstance(file, DictConfig):
         raise UserError(f"{path}: it is a list; write sections such as run: and data:")
-    return parsed(model, file, str(path), overrides)
+    return file
+
+
+def _as_written(path: Path) -> Any:
+    with path.open(encoding="utf-8") as file:
+        events = list(parse(file))
+    for event in events:
+        if isinstance(event, ScalarEvent) and event.implicit[0] and event.value not in _NOT_TEXT:
+            event.implicit, event.style = (False, True), '"'
+    return OmegaConf.load(StringIO(emit(events)))
 
 
 def parsed(model: type[_Model], values: Any, where: str, overrides: Sequence[str] = ()) -> _Model:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def _jobs(run: Path) -> Sequence[QueuedJob]:
     jobs = jobs_of(run, jobs_of_user())
     if not jobs:
         raise UserError(
-            f"RUN: no job of {run} is in the queue; 'touch {run / STOP}' stops a run that trains "
-            "without SLURM"
+            f"RUN: no job of {run} is in the queue; a run that trains without SLURM is stopped by: "
+            f"touch {shlex.quote(str(run / STOP))}"
         )
     return jobs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
@@ -111,9 +112,9 @@ def submit(
     if dry_run:
         typer.echo(render(prepared.job), nl=False)
         return
-    submitted = submit_job(prepared)
-    typer.echo(f"submitted job {submitted.job_id}, script {prepared.job.submitted / 'job.sh'}")
-    typer.echo(f"follow it: segue logs {prepared.job.folder} -f")
+    job_id, job = submit_job(prepared), prepared.job
+    typer.echo(f"submitted job {job_id}, script {job.submitted / 'job.sh'}")
+    typer.echo(f"follow it: segue logs {shlex.quote(str(job.folder))} -f")
 
 
 app.command()(submit_pack)

@@ -18,6 +18,10 @@ SPARE = 1.5
 """How much longer than the longest seen a step, a validation and a save may take."""
 START_SECONDS = 30
 """For SLURM's message, the launchers' end and the requeue."""
+MOST_SECONDS = 65535
+"""The earliest warning that sbatch takes (man sbatch, --signal)."""
+EARLY_SECONDS = 60
+"""How much earlier than asked SLURM may send it (ibid.)."""
 RECENT = 200
 """Records of each kind that are looked at."""
 
@@ -46,35 +50,45 @@ def seconds_of(limit: str) -> int:
 def lead_of(asked: int | None, limit: str, run_folder: Path) -> tuple[int, str]:
     """Seconds before ``limit`` at which the job is warned, and a word where that is news.
 
-    They are raised to what the run's own records ask for. UserError where nothing would be left
-    to train in.
+    They are raised to what the run's own records ask for, as far as SLURM takes it. UserError where
+    nothing would be left to train in.
     """
-    total, measured = seconds_of(limit), needed(run_folder)
-    lead, word = asked or min(USUAL_SECONDS, int(total * MOST_OF_LIMIT)), ""
-    if measured > lead:
-        word = (
-            f"the warning comes {measured} s before the time limit instead of {lead} s: this run's "
-            "longest step, validation and save took that"
-        )
-        lead = measured
+    total, took = seconds_of(limit), longest(run_folder)
+    chosen = asked or min(USUAL_SECONDS, int(total * MOST_OF_LIMIT))
+    lead = max(chosen, min(needed(took), MOST_SECONDS))
+    why = f"this run's longest step, validation and save took {took:.0f} s together"
     if lead >= total:
+        enough = f"give it --time {_least(lead)} or more"
         raise UserError(
             f"--time {limit}: the job would be warned {lead} s before its end, which leaves no "
-            "time to train; give it more time or a smaller --lead"
+            "time to train; "
+            + (f"{why}: {enough}" if lead > chosen else f"{enough}, or a smaller --lead")
         )
-    return lead, word
+    if lead == chosen:
+        return lead, ""
+    return lead, f"the warning comes {lead} s before the time limit instead of {chosen} s: {why}"
 
 
-def needed(run_folder: Path) -> int:
-    """Seconds that a step, a validation and a save of this run took at most, with some to spare.
+def longest(run_folder: Path) -> float:
+    """Seconds that the longest step, validation and save of this run took, summed.
 
     0 for a run that has not trained yet.
     """
     names = ("log.jsonl", "validation.jsonl", "saves.jsonl")
-    longest = [max(_seconds(run_folder / name), default=0.0) for name in names]
-    if not any(longest):
+    return sum(max(_seconds(run_folder / name), default=0.0) for name in names)
+
+
+def needed(took: float) -> int:
+    """The lead in seconds for a run whose `longest` is ``took``, with some to spare."""
+    if took == 0:
         return 0
-    return math.ceil((sum(longest) * SPARE + START_SECONDS) / 10) * 10
+    return math.ceil((took * SPARE + START_SECONDS) / 10) * 10
+
+
+def _least(lead: int) -> str:
+    """The least time limit, in SLURM's whole minutes, that leaves time before the warning."""
+    hours, minutes = divmod((lead + EARLY_SECONDS) // 60 + 1, 60)
+    return f"{hours:02d}:{minutes:02d}:00"
 
 
 def _seconds(path: Path) -> Iterator[float]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,9 +11,9 @@ from shards.errors import UserError
 from slurm.lead import seconds_of
 from slurm.pack_script import LEAD_SECONDS, MERGE, PACK, PackJob, render_merge, render_pack
 from slurm.programs import answer
-from slurm.script import CODE, CONFIG
 from slurm.site import SiteConfig
-from slurm.snapshot import copy_code, new_folder
+from slurm.snapshot import new_folder
+from slurm.submission import submit_from
 from slurm.submit import sbatch
 
 if TYPE_CHECKING:
@@ -80,29 +78,10 @@ def prepare_pack(
 def submit_prepared(job: PackJob, config: PackConfig) -> SubmittedPack:
     """Keep scripts, config and code in OUT and submit the scripts, both or neither.
 
-    UserError where sbatch is not installed or refuses, with its reason; nothing of it is left then.
+    UserError as `sbatch`; where SLURM has refused, nothing of this is left.
     """
-    texts = {PACK: render_pack(job), MERGE: render_merge(job)}
-    missing = [folder for folder in (job.submitted.parent, job.out) if not folder.exists()]
-    job.submitted.mkdir(parents=True)
-    try:
-        _keep(job, config, texts)
-        return _submit(job.submitted)
-    except BaseException:
-        shutil.rmtree(job.submitted, ignore_errors=True)
-        for folder in missing:
-            with suppress(OSError):  # somebody else has begun to use it
-                folder.rmdir()
-        raise
-
-
-def _keep(job: PackJob, config: PackConfig, texts: dict[str, str]) -> None:
-    from shards.settings import write_resolved
-
-    for name, text in texts.items():
-        (job.submitted / name).write_text(text, encoding="utf-8")
-    write_resolved(config, job.submitted / CONFIG)
-    copy_code(job.submitted / CODE)
+    scripts = {PACK: render_pack(job), MERGE: render_merge(job)}
+    return submit_from(job.submitted, scripts, config, _submit)
 
 
 def _submit(folder: Path) -> SubmittedPack:

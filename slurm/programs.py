@@ -10,10 +10,15 @@ from pathlib import Path
 from shards.errors import UserError
 
 
+class RefusedError(UserError):
+    """A program of SLURM has said no, or is not there: nothing was done."""
+
+
 def answer(program: str, *arguments: str | Path) -> str:
     """What a program of SLURM prints; its remarks go on to stderr.
 
-    UserError where it is not installed or refuses, with its reason.
+    RefusedError where it is not installed or ends with an exit code, with its reason; UserError
+    where a signal ended it, so that nobody knows what it has done.
     """
     # The user's own choice of rows and of the notation of times is for their eyes.
     environ = {name: value for name, value in os.environ.items() if not name.startswith("SQUEUE_")}
@@ -28,11 +33,13 @@ def answer(program: str, *arguments: str | Path) -> str:
             env=environ,
         )
     except FileNotFoundError as error:
-        raise UserError(
+        raise RefusedError(
             f"{program} is not on PATH; run this on a login node of a SLURM cluster"
         ) from error
+    if done.returncode < 0:
+        raise UserError(f"{program} was ended by signal {-done.returncode}")
     if done.returncode != 0:
-        raise UserError(f"{program} refused: {_reason(program, done.stderr)}")
+        raise RefusedError(f"{program} refused: {_reason(program, done.stderr)}")
     sys.stderr.write(done.stderr)
     return done.stdout
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError, field_validator
 
 from shards import settings
+from shards.errors import UserError
 from shards.section import Section
 from slurm.directives import directive, further
 
@@ -44,11 +46,28 @@ class SiteConfig(Section):
         default=False, description="start again without the node that failed"
     )
 
+    @field_validator("environment")
+    @classmethod
+    def _shell_names(cls, environment: dict[str, str]) -> dict[str, str]:
+        for name in environment:
+            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+                raise ValueError(
+                    f"{name!r} cannot be a variable; use letters, digits and '_', and no digit "
+                    "first"
+                )
+        return environment
+
     def overridden(self, given: dict[str, Any]) -> SiteConfig:
-        """With what the command line gives; None is what it leaves out."""
+        """With what the command line gives, by the names of the fields; None is left out there.
+
+        UserError for a value outside its limits, with the option's name.
+        """
         said = {name: value for name, value in given.items() if value is not None}
         said["sbatch"] = [*self.sbatch, *said.get("sbatch", [])]
-        return self.model_copy(update=said)
+        try:
+            return SiteConfig.model_validate(self.model_dump(exclude_unset=True) | said)
+        except ValidationError as error:
+            raise UserError(_as_option(error)) from error
 
     def directives(self) -> list[str]:
         """The ``#SBATCH`` lines that follow; UserError for a value that cannot stand in one."""
@@ -65,6 +84,12 @@ class SiteConfig(Section):
         return [*lines, *map(further, self.sbatch)]
 
 
+def _as_option(error: ValidationError) -> str:
+    first = error.errors()[0]
+    option = f"--{first['loc'][0]}".replace("_", "-")
+    return f"{option} {first['input']}: {first['msg'][0].lower()}{first['msg'][1:]}"
+
+
 def site_files() -> tuple[Path, Path]:
     """The files read, the second over the first: the installation's and the user's own."""
     own = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
@@ -76,5 +101,5 @@ def load_site() -> SiteConfig:
     said: dict[str, Any] = {}
     for path in site_files():
         if path.exists():
-            said |= settings.load(SiteConfig, path).model_dump(exclude_unset=True)
+            said |= settings.load_as_written(SiteConfig, path).model_dump(exclude_unset=True)
     return SiteConfig.model_validate(said)

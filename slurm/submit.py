@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-import shutil
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+import typer
+
 from shards.errors import UserError
 from slurm.lead import lead_of
-from slurm.programs import answer
-from slurm.script import CODE, CONFIG, SCRIPT, Job, Resources, render
+from slurm.programs import RefusedError, answer
+from slurm.script import SCRIPT, Job, Resources, render
 from slurm.site import SiteConfig, site_files
-from slurm.snapshot import copy_code, new_folder
+from slurm.snapshot import new_folder
+from slurm.submission import submit_from
 
 if TYPE_CHECKING:
     from pretrain.config import Config
     from shards.dataset import DataConfig
 
 _T = TypeVar("_T")
+_UNANSWERED = re.compile("timed out|Zero Bytes|receive failure", re.IGNORECASE)
+"""In the reasons sbatch gives where slurmctld may have taken the job, but its answer was lost."""
 
 
 @dataclass(frozen=True)
@@ -30,14 +35,6 @@ class Prepared:
     job: Job
     config: Config
     word: str
-
-
-@dataclass(frozen=True)
-class Submitted:
-    """A job in the queue, and the file it will print into."""
-
-    job_id: str
-    log: Path
 
 
 def prepare(
@@ -80,32 +77,35 @@ def given(option: str, said: _T | None, default: _T | None) -> _T:
     return found
 
 
-def submit_job(prepared: Prepared) -> Submitted:
-    """Keep script, config and code in the run's folder and submit the script.
+def submit_job(prepared: Prepared) -> str:
+    """Keep script, config and code in the run's folder and submit the script; returns the job id.
 
-    UserError where sbatch is not installed or refuses, with its reason; nothing of it is left then.
+    UserError as `sbatch`; where it has refused, nothing of this is left.
     """
-    from shards.settings import write_resolved
-
     job = prepared.job
-    text = render(job)
-    job.submitted.mkdir(parents=True)
-    try:
-        (job.submitted / SCRIPT).write_text(text, encoding="utf-8")
-        write_resolved(prepared.config, job.submitted / CONFIG)
-        copy_code(job.submitted / CODE)
-        job_id = sbatch(job.submitted / SCRIPT)
-    except BaseException:
-        shutil.rmtree(job.submitted, ignore_errors=True)
-        raise
-    number = job_id if job.resources.array is None else f"{job_id}_*"
-    return Submitted(job_id, job.submitted.parent / f"job-{number}.out")
+    scripts = {SCRIPT: render(job)}
+    return submit_from(
+        job.submitted, scripts, prepared.config, lambda folder: sbatch(folder / SCRIPT)
+    )
 
 
 def sbatch(script: Path, *options: str) -> str:
-    """Submit a script; returns the job id. ``options`` overrule it. UserError as ``answer``."""
+    """Submit a script; returns the job id. ``options`` overrule it.
+
+    RefusedError as `answer`; UserError where SLURM may have the job although sbatch did not say so.
+    """
+    perhaps = f"the job may be queued all the same; 'squeue --me' tells, its script is {script}"
+    try:
+        said = answer("sbatch", "--parsable", *options, script)
+    except KeyboardInterrupt:
+        typer.echo(f"interrupted: {perhaps}", err=True)
+        raise
+    except UserError as error:
+        if isinstance(error, RefusedError) and not _UNANSWERED.search(str(error)):
+            raise
+        raise UserError(f"{error}: {perhaps}") from error
     # With several clusters it prints id;cluster.
-    return answer("sbatch", "--parsable", *options, script).strip().partition(";")[0]
+    return said.strip().partition(";")[0]
 
 
 def _cores(resources: Resources, data: DataConfig) -> int:

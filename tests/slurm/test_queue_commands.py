@@ -90,7 +90,7 @@ def test_a_run_that_trains_and_its_next_job(queue: Cluster, tmp_path: Path) -> N
     assert queue.state_at_end(first, 30) == "CANCELLED"
     refused = segue("cancel", str(run)).exception
     assert isinstance(refused, UserError)
-    assert "is in the queue; 'touch" in str(refused)
+    assert str(refused).endswith(f"is stopped by: touch '{run}/STOP'")
 
 
 def test_a_requeued_job_waits_and_has_restarted(queue: Cluster, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -103,9 +104,8 @@ def test_a_queued_job_keeps_the_code_and_the_config_of_its_submission(
     programs = tmp_path / "programs"
     programs.mkdir()
     fake_sbatch(programs, "echo 7", monkeypatch)
-    submitted = submit_job(prepared_of(tiny, TWO_CPU_NODES, "seed=5"))
+    assert submit_job(prepared_of(tiny, TWO_CPU_NODES, "seed=5")) == "7"
     folder = next(Path("runs/tiny/slurm").absolute().glob("*-*"))
-    assert submitted.log == folder.parent / "job-7.out"
     assert load(folder / "config.yaml") == load(
         Path("run.yaml"), [*tiny[1:], "seed=5", "device=cpu"]
     )
@@ -118,15 +118,71 @@ def test_a_queued_job_keeps_the_code_and_the_config_of_its_submission(
         assert path.startswith(f"{folder}/code/")
 
 
-def test_a_refused_job_leaves_nothing_behind(
+def test_what_follows_the_job_can_be_pasted_into_a_shell(
     tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     programs = tmp_path / "programs"
     programs.mkdir()
+    fake_sbatch(programs, "echo 7", monkeypatch)
+    last = segue_submit(*tiny, *ASK_TWO_CPU_NODES).splitlines()[-1]
+    run = Path("runs/tiny").absolute()
+    assert "'" in str(run)
+    assert shlex.split(last.removeprefix("follow it: ")) == ["segue", "logs", str(run), "-f"]
+
+
+@pytest.mark.parametrize("there", ["", "runs", "runs/tiny", "runs/tiny/slurm/20260101-000000"])
+def test_a_refused_job_leaves_only_what_was_there(
+    there: str, tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path(there).mkdir(parents=True, exist_ok=True)
+    before = set(Path.cwd().rglob("*"))
+    programs = tmp_path / "programs"
+    programs.mkdir()
     fake_sbatch(programs, "exit 1", monkeypatch)
-    with pytest.raises(UserError, match=r"sbatch refused: it gave no reason"):
+    with pytest.raises(UserError, match=r"sbatch refused: it gave no reason$"):
         submit_job(prepared_of(tiny, TWO_CPU_NODES))
-    assert list(Path("runs/tiny/slurm").iterdir()) == []
+    assert set(Path.cwd().rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("does", "sentence"),
+    [
+        (
+            "echo 'sbatch: error: Batch job submission failed: Socket timed out on send/recv "
+            "operation' >&2; exit 1",
+            r"Socket timed out on send/recv operation: the job may be queued all the same; "
+            r"'squeue --me' tells, its script is .*/job\.sh$",
+        ),
+        ("kill -9 $$", r"sbatch was ended by signal 9: the job may be queued all the same"),
+    ],
+)
+def test_a_job_that_may_be_queued_keeps_its_folder(
+    does: str, sentence: str, tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    fake_sbatch(programs, does, monkeypatch)
+    prepared = prepared_of(tiny, TWO_CPU_NODES)
+    with pytest.raises(UserError, match=sentence):
+        submit_job(prepared)
+    kept = {path.name for path in prepared.job.submitted.iterdir()}
+    assert kept == {"job.sh", "config.yaml", "code"}
+
+
+def test_a_job_whose_submission_is_interrupted_keeps_its_folder(
+    tiny: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    fake_sbatch(programs, "kill -INT $PPID; exec /bin/sleep 20", monkeypatch)
+    prepared = prepared_of(tiny, TWO_CPU_NODES)
+    with pytest.raises(KeyboardInterrupt):
+        submit_job(prepared)
+    assert (prepared.job.submitted / "job.sh").is_file()
+    assert "interrupted: the job may be queued all the same" in capsys.readouterr().err
 
 
 def test_site_defaults_come_after_the_command_line(
@@ -203,4 +259,4 @@ def test_slurms_reason_for_a_refusal_is_one_sentence(
     assert done.returncode == 2, done.stdout
     assert done.stderr.startswith("error: sbatch refused: ") and reason in done.stderr
     assert len(done.stderr.splitlines()) == 1
-    assert list(Path("runs/tiny/slurm").iterdir()) == []
+    assert not Path("runs").exists()

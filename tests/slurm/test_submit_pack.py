@@ -153,6 +153,29 @@ def test_a_refused_merge_takes_the_array_with_it(
     assert not Path("shards").exists()
 
 
+def test_what_was_in_out_before_a_refusal_stays(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("shards").mkdir()
+    fake_slurm(tmp_path / "slurm", "exit 1", monkeypatch)
+    with pytest.raises(UserError, match=r"^sbatch refused"):
+        segue(corpus, "shards", *ASKED)
+    assert list(Path("shards").iterdir()) == []
+    with pytest.raises(UserError, match=r"^sbatch refused"):
+        segue(corpus, "all/of/it", *ASKED)
+    assert not Path("all").exists()
+
+
+def test_a_merge_that_may_be_queued_keeps_its_folder_and_takes_the_array_with_it(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = fake_slurm(tmp_path / "slurm", "echo Socket timed out >&2; exit 1", monkeypatch)
+    with pytest.raises(UserError, match=r"timed out: the job may be queued .*/merge\.sh$"):
+        segue(corpus, "shards", *ASKED)
+    assert said.read_text().splitlines()[-1] == "scancel 7"
+    assert (Submitted("7", "", Path("shards")).folder / "merge.sh").is_file()
+
+
 def test_a_job_that_could_not_be_cancelled_is_named(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,6 +183,7 @@ def test_a_job_that_could_not_be_cancelled_is_named(
     (tmp_path / "slurm" / "scancel").write_text("#!/bin/sh\necho gone >&2; exit 1\n")
     with pytest.raises(UserError, match=r"QOSMax; and scancel refused: gone, .*'scancel 7'"):
         segue(corpus, "shards", *ASKED)
+    assert (Submitted("7", "", Path("shards")).folder / "pack.sh").is_file()
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ def test_a_users_cancel_saves_and_does_not_requeue(run: ClusterRun) -> None:
     reached = len(run.losses())
     run.cluster.ask("scancel", run.job)
     assert run.cluster.state_at_end(run.job, PATIENCE) == "CANCELLED"
-    wait_until(lambda: "not requeued: SLURM ends this job" in run.log(), 20, "the job's last line")
+    wait_until(lambda: "SLURM ends this start itself" in run.log(), 20, "the job's last line")
     assert newest_step(run) >= reached
 
 

@@ -18,7 +18,7 @@ quickstart: $(STAMP)  ## speak a small corpus, pack it, pretrain on it; again to
 test: $(STAMP)  ## the tests, real two-process runs among them
 	$(BIN)/python -m pytest tests
 
-test-slow: $(STAMP)  ## tests that take minutes or need SLURM on this machine
+test-slow: $(STAMP)  ## tests that take minutes
 	$(BIN)/python -m pytest tests -m slow
 
 lint: $(STAMP)  ## ruff, and mypy in strict mode on our own packages

@@ -29,6 +29,8 @@ SETTINGS = (
     *("batch.seconds=96", "batch.micro_seconds=12", "batch.buckets=4"),
     "checkpoint.every=7",
 )
+CORES = 2
+"""Of each process: with another number of threads its sums come out otherwise."""
 STEPS = 4
 """Steps that a start makes at least before something happens to it."""
 
@@ -92,7 +94,8 @@ def run(
 
 
 def test_the_time_limit_saves_and_requeues(run: ClusterRun) -> None:
-    run.submit("--nodes", "2", "--gpus-per-node", "0", "--time", "1", "--lead", "50")
+    two = ("--nodes", "2", "--gpus-per-node", "0", "--cpus-per-node", str(CORES))
+    run.submit(*two, "--time", "1", "--lead", "50")
     wait_until(lambda: run.fact("Restarts") == "1", PATIENCE, "the requeue at the time limit")
     run.cluster.ask("scontrol", "update", f"JobId={run.job}", "TimeLimit=30")
     assert "interrupted: requeued, for the 1st time" in run.log()
@@ -134,9 +137,9 @@ def test_a_users_cancel_saves_and_does_not_requeue(run: ClusterRun) -> None:
 
 def test_on_one_node_instead_of_two_and_beside_another_run_it_goes_on(run: ClusterRun) -> None:
     beside = ClusterRun(run.cluster, run.settings, "beside")
-    one = ("--nodes", "1", "--gpus-per-node", "0", "--time", "10", "--cpus-per-node", "2")
-    run.submit(*one, "--sbatch=--nodelist=n1", "--nproc-per-node", "2")
-    beside.submit(*one, "--sbatch=--nodelist=n1", "--nproc-per-node", "1")
+    one = ("--nodes", "1", "--gpus-per-node", "0", "--time", "10", "--sbatch=--nodelist=n1")
+    run.submit(*one, "--nproc-per-node", "2", "--cpus-per-node", str(2 * CORES))
+    beside.submit(*one, "--nproc-per-node", "1", "--cpus-per-node", str(CORES))
     run.trains(start=0)
     beside.trains(start=0)
     assert run.fact("NodeList") == beside.fact("NodeList") == "n1"
@@ -164,6 +167,7 @@ def launched_on(number: int, *settings: str) -> subprocess.Popen[str]:
     place = ("--nodes", "2", "--node-rank", str(number), "--head", "127.0.0.1", "--port", "29613")
     return subprocess.Popen(
         [sys.executable, "-m", "launch.main", "launch", "run.yaml", *settings, *place],
+        env={**os.environ, "SLURM_CPUS_PER_TASK": str(CORES)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

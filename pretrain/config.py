@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field
 
@@ -14,7 +14,8 @@ from pretrain.checkpoint.store import Store
 from pretrain.components import ComponentConfig
 from pretrain.distill import DistillConfig
 from pretrain.groups import OptimizerConfig
-from pretrain.models import ModelConfig
+from pretrain.models import with_family
+from pretrain.models.protocol import Family
 from pretrain.schedule import ScheduleConfig
 from pretrain.validation import ValidationConfig
 from pretrain.weights.rules import AllowConfig
@@ -90,7 +91,7 @@ class Config(Section):
     batch: BatchConfig
     train: TrainConfig
     checkpoint: CheckpointConfig = CheckpointConfig()
-    model: ModelConfig = Field(default_factory=ModelConfig)
+    model: Family
     components: dict[str, ComponentConfig] = Field(default_factory=dict)
     init_from: str | None = Field(
         default=None,
@@ -116,6 +117,11 @@ class Config(Section):
     precision: Precision = "bf16"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     seed: int = Field(default=0, ge=0)
+
+    @classmethod
+    def kind_for(cls, values: Mapping[str, Any]) -> type[Self]:
+        """With the sizes of the model family that ``values`` name."""
+        return with_family(cls, values)
 
     def checkpoints(self) -> Store:
         """Where the run's checkpoints lie; UserError for a URL of an unknown protocol."""

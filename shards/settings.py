@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 from yaml import ScalarEvent, YAMLError, emit, parse
 
 from shards.errors import UserError
+from shards.section import ChoiceError, Section
 
 _Model = TypeVar("_Model", bound=BaseModel)
 _NOT_TEXT = {"", "~", "null", "Null", "NULL", "<<"}
@@ -73,7 +74,10 @@ def parsed(model: type[_Model], values: Any, where: str, overrides: Sequence[str
     except (OmegaConfBaseException, YAMLError, ValueError) as error:
         raise UserError(f"{where}: {_one_line(error)}; mend the YAML there") from error
     try:
+        model = model.kind_for(merged) if issubclass(model, Section) else model
         return model.model_validate(merged)
+    except ChoiceError as error:
+        raise UserError(f"{_place(error.key, where, overrides)}: {error}") from error
     except ValidationError as error:
         raise UserError(_explain(model, _first(error), where, overrides)) from error
 
@@ -122,9 +126,7 @@ def _explain(
     model: type[BaseModel], error: ErrorDetails, file: str, overrides: Sequence[str]
 ) -> str:
     key = ".".join(str(part) for part in error["loc"])
-    plain = [override.replace("[", ".").replace("]", "") for override in overrides]
-    said = any(override.startswith((f"{key}=", f"{key}.")) for override in plain)
-    where = "command line" if said else file
+    where = _place(key, file, overrides)
     if error["type"] == "extra_forbidden":
         return f"{where}: unknown key {key}; {_nearest(model, error['loc'])}"
     if error["type"] == "missing":
@@ -136,6 +138,13 @@ def _explain(
     message = error["msg"].removeprefix("Value error, ")
     value = "" if isinstance(error["input"], dict) else f"={error['input']!r}"
     return f"{where}: {key}{value}: {message[0].lower()}{message[1:]}"
+
+
+def _place(key: str, file: str, overrides: Sequence[str]) -> str:
+    """Where a key was given: on the command line, or in the file."""
+    plain = [override.replace("[", ".").replace("]", "") for override in overrides]
+    said = any(override.startswith((f"{key}=", f"{key}.")) for override in plain)
+    return "command line" if said else file
 
 
 def _nearest(model: type[BaseModel], location: tuple[int | str, ...]) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,7 @@ import numpy.typing as npt
 from shards.census import Census
 from shards.corpus import Corpus
 from shards.fields import Field
+from shards.section import Section
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +33,7 @@ class Guide:
     temperature: float
 
 
-class Family(Protocol):
+class Family(Section, ABC):
     """The config of a model family: torch-free, so that a run can be planned before it starts.
 
     The module that `build` returns takes a `shards.collate.Batch` and a `Guide` or None in
@@ -40,26 +42,24 @@ class Family(Protocol):
     parameters; its ``growth()`` says how they grow beyond imported weights.
     """
 
-    @property
-    def name(self) -> str:
-        """The family's name in a run config."""
-        ...
+    name: str
+    """The family's name in a run config."""
 
+    @abstractmethod
     def fields(self) -> tuple[Field, ...]:
         """The clip members that a batch must hold."""
-        ...
 
+    @abstractmethod
     def targets(self, corpus: Corpus, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """How many targets the loss of each of these clips sums over, int64 [rows].
 
         It comes from the index alone.
         """
-        ...
 
+    @abstractmethod
     def check(self, census: Census) -> None:
         """UserError if the clips that a run takes cannot train this model."""
-        ...
 
+    @abstractmethod
     def build(self) -> nn.Module:
         """A freshly initialised model."""
-        ...

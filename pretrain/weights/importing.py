@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, cast
 
 import torch
 from omegaconf import OmegaConf
 from pydantic import Field
+from torch import nn
 
-from pretrain.models import ModelConfig
-from pretrain.models.gpt_sovits_s1.model import S1
+from pretrain.models import DEFAULT, with_family
 from pretrain.models.gpt_sovits_s1.upstream import sizes
+from pretrain.models.protocol import Family
 from pretrain.weights import safetensors_write
 from pretrain.weights.families import refuse_absent
 from pretrain.weights.fit import Fit, compare, fit
@@ -26,10 +27,15 @@ from shards.section import Section
 class ImportConfig(Section):
     """The sections of a run's config that say what weights become."""
 
-    model: ModelConfig = Field(default_factory=ModelConfig)
+    model: Family
     allow: AllowConfig = AllowConfig()
     rename: dict[str, str] = Field(default={}, description="regular expression: replacement")
     seed: int = Field(default=0, ge=0)
+
+    @classmethod
+    def kind_for(cls, values: Mapping[str, Any]) -> type[Self]:
+        """With the sizes of the model family that ``values`` name."""
+        return with_family(cls, values)
 
 
 def import_config(
@@ -49,7 +55,7 @@ def import_config(
 def _model_of(weights: Weights) -> dict[str, Any]:
     """All that a run of ours says of its model, or the sizes that upstream's config has."""
     model = weights.config.get("model")
-    ours = isinstance(model, Mapping) and model.get("name") == ModelConfig().name
+    ours = isinstance(model, Mapping) and "name" in model
     return dict(model) if ours and isinstance(model, Mapping) else sizes(weights.config)
 
 
@@ -64,7 +70,7 @@ def _sections(file: Path) -> dict[str, Any]:
 def compared(weights: Weights, config: ImportConfig) -> Fit:
     """The weights against a freshly initialised model; UserError for rules that match nothing."""
     torch.manual_seed(config.seed)
-    model = config.model.build()
+    model: Any = config.model.build()
     fresh = {name: tensor.detach() for name, tensor in model.state_dict().items()}
     return compare(
         weights.tensors,
@@ -77,19 +83,20 @@ def compared(weights: Weights, config: ImportConfig) -> Fit:
     )
 
 
-def recorded_model(weights: Weights) -> ModelConfig:
+def recorded_model(weights: Weights) -> Family:
     """The model of the weights, as they say themselves; UserError where they do not."""
-    return import_config(weights, ModelConfig().name, None, []).model
+    model = _model_of(weights)
+    return import_config(weights, str(model.get("name", DEFAULT)), None, []).model
 
 
-def filled(family: ModelConfig, weights: Weights) -> S1:
+def filled(family: Family, weights: Weights) -> nn.Module:
     """A model with these weights; UserError as `fit`."""
-    model = family.build()
+    model: Any = family.build()
     fresh = {name: tensor.detach() for name, tensor in model.state_dict().items()}
     components, growth = model.components(), model.growth()
     fitted = fit(weights.tensors, fresh, components, growth, AllowConfig(), {}, 0)
     model.load_state_dict(fitted.tensors)
-    return model
+    return cast("nn.Module", model)
 
 
 def write(fitted: Fit, config: ImportConfig, out: Path) -> None:

@@ -11,7 +11,7 @@ from pretrain.component_table import describe
 from pretrain.components import ComponentConfig, Training, layer_exponents, training
 from pretrain.config import load
 from pretrain.groups import OptimizerConfig
-from pretrain.models import S1Config
+from pretrain.models.gpt_sovits_s1.config import S1Config
 from pretrain.models.outline import Outline, outline
 from pretrain.preflight import check
 from shards.errors import UserError

@@ -176,3 +176,32 @@ def test_a_run_and_a_launcher_that_disagree_are_refused() -> None:
 def test_offload_without_stage_three_is_refused() -> None:
     with pytest.raises(UserError, match=r"offload goes with stage 3"):
         settle(DeepSpeedConfig(stage=2, offload="cpu"), {})
+
+
+OWN_FAMILY = """
+from typing import Literal
+from pretrain.models.gpt_sovits_s1.config import S1Config
+
+class Own(S1Config):
+    name: Literal["own_family:Own"] = "own_family:Own"
+    extra: int = 3
+"""
+
+
+def test_a_model_of_the_users_own_is_named_by_module_and_class(
+    yaml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_family.py").write_text(OWN_FAMILY)
+    monkeypatch.syspath_prepend(tmp_path)
+    own = ["run.dir=x", "model.name=own_family:Own"]
+    config = load(yaml, [*own, "model.extra=4"])
+    assert config.model.model_dump()["extra"] == 4
+    write_resolved(config, tmp_path / "again.yaml")
+    assert load(tmp_path / "again.yaml") == config
+    for wrong, said in (
+        ("model.extr=4", r"command line: unknown key model\.extr; did you mean model\.extra\?"),
+        ("model.name=nowhere:Own", r"command line: model\.name='nowhere:Own': No module named"),
+        ("model.name=pathlib:Path", r"command line: model\.name='pathlib:Path': no model family"),
+    ):
+        with pytest.raises(UserError, match=said):
+            load(yaml, [*own, wrong])

@@ -8,18 +8,18 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, model_validator
 
+from pretrain.models.protocol import Family
 from shards import fields
 from shards.census import Census
 from shards.corpus import Corpus
 from shards.errors import UserError
 from shards.index import Index
-from shards.section import Section
 
 if TYPE_CHECKING:
     from pretrain.models.gpt_sovits_s1.model import S1
 
 
-class S1Config(Section):
+class S1Config(Family):
     """``model``: sizes under upstream's names; the defaults are s1longer-v2 (77.6 M parameters)."""
 
     name: Literal["gpt_sovits_s1"] = "gpt_sovits_s1"

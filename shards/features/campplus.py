@@ -149,9 +149,7 @@ def _tdnn(channels: int) -> nn.Sequential:
 
 
 def _dense_block(channels: int, layers: int, dilation: int) -> nn.Sequential:
-    named = (
-        (f"tdnnd{i + 1}", DenseLayer(channels + i * _GROWTH, dilation)) for i in range(layers)
-    )
+    named = ((f"tdnnd{i + 1}", DenseLayer(channels + i * _GROWTH, dilation)) for i in range(layers))
     return nn.Sequential(OrderedDict(named))
 
 

@@ -50,8 +50,8 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     lacking = [key for key in own if key not in given and not key.endswith(_UNUSED)]
     other = [key for key in given if key not in own or given[key].shape != own[key].shape]
     if lacking or other:
-        what = [f"lacks {lacking[0]}"] if lacking else []
-        what += [f"has a {other[0]} {list(given[other[0]].shape)} that does not fit"] * bool(other)
+        what = [f"lacks {key}" for key in lacking[:1]]
+        what += [f"has a {key} {list(given[key].shape)} that does not fit" for key in other[:1]]
         raise UserError(f"{OPTION}: {path} {' and '.join(what)}; give {_EXPECTED}")
     return {key: given.get(key, own[key]).to(own[key].dtype) for key in own}
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from shards.errors import UserError
 from shards.features.bert import BertFeatures
 from shards.features.content_mfcc import MfccContent
+from shards.features.content_whisper import WhisperContent
+from shards.features.content_xlsr import XlsrContent
 from shards.features.feature import Feature
 from shards.features.loudness import Loudness
 from shards.features.mel import Mel
@@ -32,6 +34,8 @@ _BUILDERS: dict[str, Callable[[PackConfig, Path], Feature]] = {
     "mel": Mel.configured,
     "loudness": Loudness.configured,
     "content.mfcc": MfccContent.configured,
+    "content.whisper": WhisperContent.configured,
+    "content.xlsr": XlsrContent.configured,
     "style.campplus": CampplusStyle.configured,
     "style.mean_mel": MeanMelStyle.configured,
 }

@@ -7,6 +7,8 @@ from typing import Literal
 from pydantic import Field
 
 from shards.features.bert import BertConfig
+from shards.features.content_whisper import WhisperConfig
+from shards.features.content_xlsr import XlsrConfig
 from shards.features.kmeans import UnitsConfig
 from shards.features.mel import MelConfig
 from shards.features.style_campplus import CampplusConfig
@@ -84,6 +86,8 @@ class PackConfig(Section):
     sovits: SovitsConfig = SovitsConfig()
     bert: BertConfig = BertConfig()
     mel: MelConfig = MelConfig()
+    whisper: WhisperConfig = WhisperConfig()
+    xlsr: XlsrConfig = XlsrConfig()
     campplus: CampplusConfig = CampplusConfig()
     gpt_sovits: GptSovitsConfig = GptSovitsConfig()
     validation: float = Field(

@@ -115,7 +115,7 @@ def _extractor(folder: ModelFolder) -> Any:
     """Log-mel frames as every published Whisper takes them."""
     from transformers import WhisperFeatureExtractor
 
-    return WhisperFeatureExtractor(
+    return WhisperFeatureExtractor(  # type: ignore[no-untyped-call]
         feature_size=folder.number("num_mel_bins"),
         chunk_length=folder.number("max_source_positions") // _PER_SECOND,
     )

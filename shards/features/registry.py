@@ -12,6 +12,7 @@ from shards.features.bert import BertFeatures
 from shards.features.content_mfcc import MfccContent
 from shards.features.content_whisper import WhisperContent
 from shards.features.content_xlsr import XlsrContent
+from shards.features.f0_pyworld import WorldF0
 from shards.features.feature import Feature
 from shards.features.loudness import Loudness
 from shards.features.mel import Mel
@@ -36,6 +37,7 @@ _BUILDERS: dict[str, Callable[[PackConfig, Path], Feature]] = {
     "content.mfcc": MfccContent.configured,
     "content.whisper": WhisperContent.configured,
     "content.xlsr": XlsrContent.configured,
+    "f0.pyworld": WorldF0.configured,
     "style.campplus": CampplusStyle.configured,
     "style.mean_mel": MeanMelStyle.configured,
 }

@@ -39,6 +39,7 @@ CLEAN = [
     "pyloudnorm>=0.2,<0.3",  # clean.loudness: ITU-R BS.1770
 ]
 ESPEAK = ["espeakng-loader>=0.2.4,<0.3"]  # GPL-3.0; only speech synthesis and phonemes import it
+F0 = ["pyworld-prebuilt>=0.3.6,<0.4"]  # f0.pyworld: pyworld in wheels; MIT, needs numpy only
 
 setup(
     name="segue-speech",
@@ -62,10 +63,12 @@ setup(
         "espeak": ESPEAK,
         "remote": REMOTE,
         "clean": CLEAN,
+        "f0": F0,
         "test": [
             *ESPEAK,
             *REMOTE,
             *CLEAN,
+            *F0,
             "moto[server]>=5,<6",  # a real S3 server for the tests
             "pytest>=8,<10",
             "hypothesis>=6.100,<7",

@@ -9,10 +9,16 @@ from typing import TYPE_CHECKING
 
 from shards.errors import UserError
 from shards.features.bert import BertFeatures
+from shards.features.content_mfcc import MfccContent
+from shards.features.content_whisper import WhisperContent
+from shards.features.content_xlsr import XlsrContent
+from shards.features.f0_pyworld import WorldF0
 from shards.features.feature import Feature
 from shards.features.loudness import Loudness
 from shards.features.mel import Mel
 from shards.features.phonemes_espeak import EspeakPhonemes
+from shards.features.style_campplus import CampplusStyle
+from shards.features.style_mean_mel import MeanMelStyle
 from shards.features.units_hubert import HubertUnits
 from shards.features.units_mfcc import MfccUnits
 from shards.features.units_sovits import SovitsUnits
@@ -28,6 +34,12 @@ _BUILDERS: dict[str, Callable[[PackConfig, Path], Feature]] = {
     "bert": BertFeatures.configured,
     "mel": Mel.configured,
     "loudness": Loudness.configured,
+    "content.mfcc": MfccContent.configured,
+    "content.whisper": WhisperContent.configured,
+    "content.xlsr": XlsrContent.configured,
+    "f0.pyworld": WorldF0.configured,
+    "style.campplus": CampplusStyle.configured,
+    "style.mean_mel": MeanMelStyle.configured,
 }
 
 FEATURES = tuple(_BUILDERS)

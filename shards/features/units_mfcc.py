@@ -19,16 +19,15 @@ from numpy.typing import NDArray
 from shards.audio import Audio
 from shards.clip import Clip
 from shards.features.kmeans import Codebook, codebook, gathered, refuse_other_codebook
-from shards.features.sound import long_enough, sound_of
+from shards.features.mfcc import centred_mfcc
+from shards.features.sound import sound_of
 
 if TYPE_CHECKING:
     from shards.pack.config import PackConfig
 
-SAMPLE_RATE = 16_000
 CODEBOOK = "units_mfcc.npz"
 _ORIGIN = "MFCCs at 25 Hz"
-_FRAMES_PER_UNIT = 4
-_INT16_SCALE = 32_768.0
+_PER_SECOND = 25
 
 Floats = NDArray[np.float32]
 
@@ -69,32 +68,9 @@ class MfccUnits:
 
     def about(self) -> dict[str, Any]:
         """The codebook's file and rate."""
-        return {"feature": "units.mfcc", "codebook": self.codebook.name, "per_second": 25}
+        return {"feature": "units.mfcc", "codebook": self.codebook.name, "per_second": _PER_SECOND}
 
 
 def mfcc25(audio: Audio) -> Floats:
-    """[frames, 39] at 25 Hz with zero mean over the clip; frames is floor(25 * seconds) +- 1.
-
-    ValueError for a clip under 0.1 s.
-    """
-    frames = _mfcc100(long_enough(audio).at(SAMPLE_RATE).samples)
-    groups = len(frames) // _FRAMES_PER_UNIT
-    averaged = frames[: groups * _FRAMES_PER_UNIT].reshape(groups, _FRAMES_PER_UNIT, -1).mean(1)
-    centred: Floats = averaged - averaged.mean(0)
-    return centred
-
-
-def _mfcc100(samples: Floats) -> Floats:
-    """[frames, 39] at 100 Hz: MFCCs, first and second differences."""
-    import torch
-    import torchaudio
-
-    # Kaldi's energies are those of int16 samples; its floor would swallow quiet -1..1 audio.
-    wave = torch.from_numpy(samples * np.float32(_INT16_SCALE))[None]
-    mfcc = torchaudio.compliance.kaldi.mfcc(
-        wave, sample_frequency=SAMPLE_RATE, snip_edges=False, use_energy=False
-    ).T
-    delta = torchaudio.functional.compute_deltas(mfcc)
-    stacked = torch.cat([mfcc, delta, torchaudio.functional.compute_deltas(delta)])
-    frames: Floats = stacked.T.numpy()
-    return frames
+    """[frames, 39] at 25 Hz with zero mean over the clip; ValueError for one under 0.1 s."""
+    return centred_mfcc(audio, _PER_SECOND)

@@ -7,8 +7,11 @@ from typing import Literal
 from pydantic import Field
 
 from shards.features.bert import BertConfig
+from shards.features.content_whisper import WhisperConfig
+from shards.features.content_xlsr import XlsrConfig
 from shards.features.kmeans import UnitsConfig
 from shards.features.mel import MelConfig
+from shards.features.style_campplus import CampplusConfig
 from shards.features.units_hubert import HubertConfig
 from shards.features.units_sovits import SovitsConfig
 from shards.quality.clean import CleanConfig
@@ -83,6 +86,9 @@ class PackConfig(Section):
     sovits: SovitsConfig = SovitsConfig()
     bert: BertConfig = BertConfig()
     mel: MelConfig = MelConfig()
+    whisper: WhisperConfig = WhisperConfig()
+    xlsr: XlsrConfig = XlsrConfig()
+    campplus: CampplusConfig = CampplusConfig()
     gpt_sovits: GptSovitsConfig = GptSovitsConfig()
     validation: float = Field(
         default=0.0, ge=0, lt=1, description="share of the hours set apart, by whole speakers"

@@ -94,7 +94,7 @@ class Estimator(nn.Module):
         noised, real = x.transpose(1, 2), before(lengths, x.shape[2])
         embedded_time: Tensor = self.t_embedder(time)
         frames = self._merge(noised, prompt.transpose(1, 2), style, content.to(dtype), keep)
-        tokens = self._tokens(embedded_time, style * keep[:, None])
+        tokens = self._tokens(embedded_time, style, keep)
         allowed = torch.cat([real.new_ones(len(real), len(tokens)), real], dim=1)[:, None, None]
         hidden = torch.cat([*tokens, frames], dim=1)
         out = self.transformer(hidden, embedded_time, allowed)[:, len(tokens) :]
@@ -115,10 +115,11 @@ class Estimator(nn.Module):
         out: Tensor = self.cond_x_merge_linear(torch.cat([noised, conditions], dim=-1))
         return out
 
-    def _tokens(self, embedded_time: Tensor, style: Tensor) -> list[Tensor]:
+    def _tokens(self, embedded_time: Tensor, style: Tensor, keep: Tensor) -> list[Tensor]:
         tokens = [embedded_time] if self.config.time_as_token else []
         if self.config.style_as_token:
-            tokens.append(self.style_in(style))
+            # Multiplied, not replaced: the projection stays in the graph on every rank.
+            tokens.append(self.style_in(style) * keep[:, None])
         return [token[:, None] for token in tokens]
 
     def _wavenet_head(

@@ -34,9 +34,7 @@ class Outline:
         return component_of(name, self.components)
 
 
-def outline_of(
-    model: nn.Module, components: Components, unused: Iterable[str] = ()
-) -> Outline:
+def outline_of(model: nn.Module, components: Components, unused: Iterable[str] = ()) -> Outline:
     """The outline of a model that has been built."""
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     return Outline(shapes, components, frozenset(unused))

@@ -37,7 +37,8 @@ class AdaptiveNorm(nn.Module):
         normed: Tensor = self.norm(x)
         if condition is None:
             return normed
-        scale, shift = self.project_layer(condition)[:, None].chunk(2, dim=-1)
+        projected: Tensor = self.project_layer(condition)
+        scale, shift = projected[:, None].chunk(2, dim=-1)
         return scale * normed + shift
 
 
@@ -74,7 +75,7 @@ def rotary_angles(length: int, head_dim: int, device: torch.device) -> Tensor:
 
 def rotated(x: Tensor, angles: Tensor) -> Tensor:
     """Neighbouring pairs of ``x`` [..., T, D] turned by ``angles`` [T, D / 2], in float32."""
-    first, second = x.float().unflatten(-1, (-1, 2)).unbind(-1)
+    first, second = x.float().reshape(*x.shape[:-1], -1, 2).unbind(-1)
     cos, sin = angles.cos(), angles.sin()
     return torch.stack([first * cos - second * sin, second * cos + first * sin], -1).flatten(-2)
 

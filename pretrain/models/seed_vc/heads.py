@@ -23,7 +23,8 @@ class TimeEmbedding(nn.Module):
     def forward(self, time: Tensor) -> Tensor:
         angles = 1000 * time.float()[:, None] * time_frequencies(time.device)
         waves = torch.cat([angles.cos(), angles.sin()], dim=-1)
-        out: Tensor = self.mlp(waves.to(self.mlp[0].weight.dtype))
+        dtype = next(self.mlp.parameters()).dtype
+        out: Tensor = self.mlp(waves.to(dtype))
         return out
 
 

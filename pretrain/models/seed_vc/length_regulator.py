@@ -11,7 +11,6 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 STAGES = 4
 
@@ -66,8 +65,10 @@ class LengthRegulator(nn.Module):
 
     def _convolve(self, x: Tensor, spanned: Tensor) -> Tensor:
         for layer in self.model:
-            x = norm_within(x, spanned, layer) if isinstance(layer, nn.GroupNorm) else layer(
-                x * spanned
+            x = (
+                norm_within(x, spanned, layer)
+                if isinstance(layer, nn.GroupNorm)
+                else layer(x * spanned)
             )
         return x
 

@@ -1,7 +1,7 @@
 """Layers whose weight is g * v / |v| (Salimans & Kingma 2016), with plain parameters.
 
-The names ``weight_g`` and ``weight_v`` are those of checkpoints from ``torch.nn.utils.weight_norm``,
-whose hooks keep a model from being copied.
+``weight_g`` and ``weight_v`` are the names in checkpoints from ``torch.nn.utils.weight_norm``, whose
+hooks keep a model from being copied.
 """
 
 from __future__ import annotations
@@ -49,4 +49,5 @@ class NormedConv1d(_Normed):
 
 def _norm(weight: Tensor) -> Tensor:
     dims = tuple(range(1, weight.ndim))
-    return torch.linalg.vector_norm(weight, dim=dims, keepdim=True)
+    norm: Tensor = torch.linalg.vector_norm(weight, dim=dims, keepdim=True)
+    return norm

@@ -1,7 +1,7 @@
 """Layers whose weight is g * v / |v| (Salimans & Kingma 2016), with plain parameters.
 
-``weight_g`` and ``weight_v`` are the names in checkpoints from ``torch.nn.utils.weight_norm``, whose
-hooks keep a model from being copied.
+Their names are those of checkpoints from ``torch.nn.utils.weight_norm``, whose hooks keep a model
+from being copied.
 """
 
 from __future__ import annotations

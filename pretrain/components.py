@@ -119,7 +119,8 @@ def training(
     optimizer: OptimizerConfig,
     step_at: Callable[[float], int],
 ) -> Training:
-    """What ``components`` say of each parameter: of the entries that fit it, the last one decides.
+    """What ``components`` say of each parameter: of the entries that fit it, the last one decides;
+    an unused one never trains.
 
     UserError for an entry that fits nothing or whose layers cannot be told, and where step 0
     would train nothing.
@@ -131,6 +132,7 @@ def training(
         treatments |= {
             name: Treatment(key, part, begins) for name, part in _parts(key, config, names).items()
         }
+    treatments |= dict.fromkeys(outline.unused, Treatment("", Part(), None))
     if not any(treatment.trains_at(0) for treatment in treatments.values()):
         raise UserError(
             "components: every parameter is frozen at step 0; leave freeze out for at least one of "

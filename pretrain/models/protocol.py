@@ -39,7 +39,8 @@ class Family(Section, ABC):
     The module that `build` returns takes a `shards.collate.Batch` and a `Guide` or None in
     ``forward`` and returns `Terms`; ``outputs(batch)`` are what a guide of it holds. Its
     ``components()`` name the parts that a user can address, each with the prefixes of its
-    parameters; its ``growth()`` says how they grow beyond imported weights.
+    parameters; its ``growth()`` says how they grow beyond imported weights; its ``unused()`` names
+    parameters that checkpoints hold but no loss reaches, which are never trained.
     """
 
     name: str

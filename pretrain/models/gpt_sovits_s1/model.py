@@ -58,6 +58,11 @@ class S1(nn.Module):
             packed=("*.self_attn.in_proj_*",),
         )
 
+    @staticmethod
+    def unused() -> tuple[str, ...]:
+        """Every parameter trains."""
+        return ()
+
     def forward(self, batch: Batch, guide: Guide | None = None) -> dict[str, Tensor]:
         """Loss and top-3 hits, summed over each clip's targets, float32 [B].
 

@@ -16,6 +16,7 @@ _Config = TypeVar("_Config", bound=Section)
 DEFAULT = "gpt_sovits_s1"
 FAMILIES = {
     "gpt_sovits_s1": "pretrain.models.gpt_sovits_s1.config:S1Config",
+    "seed_vc": "pretrain.models.seed_vc.config:SeedVCConfig",
 }
 """Where the config of each family is: module and class."""
 

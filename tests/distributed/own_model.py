@@ -53,6 +53,9 @@ class Gru(nn.Module):
     def growth(self) -> Growth:
         return Growth()
 
+    def unused(self) -> tuple[str, ...]:
+        return ()
+
     def outputs(self, batch: Batch) -> Tensor:
         tokens = batch.arrays["semantic"]
         return self.head(self.gru(self.embedding(tokens[:, :-1]))[0])

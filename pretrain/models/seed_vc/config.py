@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, model_validator
 
+from pretrain.models.protocol import Family
 from shards import fields
 from shards.census import Census
 from shards.corpus import Corpus
@@ -35,7 +36,7 @@ class WaveNetConfig(Section):
         return self
 
 
-class SeedVCConfig(Section):
+class SeedVCConfig(Family):
     """``model``: the defaults are upstream's small preset with the wavenet head (98.2 M + 4.9 M
     parameters)."""
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slurm.directives import directive
-from slurm.script import ASKED, ShellTemplate, container, interpreter, setup
+from slurm.script import common, container, template
 from slurm.site import SiteConfig
 
 PACK, MERGE = "pack.sh", "merge.sh"
@@ -41,7 +41,7 @@ def render_pack(job: PackJob) -> str:
     """The array's script; UserError for a value that sbatch cannot read from a script."""
     gpus = [directive("gpus-per-task", str(job.gpus_per_task))] if job.gpus_per_task else []
     corpus = job.source if job.source.is_dir() else job.source.parent
-    return _template(PACK).substitute(
+    return template(PACK).substitute(
         _common(job, "pack-%A_%a.out", gpus),
         array=directive("array", f"1-{job.tasks}"),
         signal=directive("signal", f"B:USR1@{LEAD_SECONDS}"),
@@ -55,31 +55,22 @@ def render_pack(job: PackJob) -> str:
 
 def render_merge(job: PackJob) -> str:
     """The merge's script; as `render_pack`."""
-    return _template(MERGE).substitute(
+    return template(MERGE).substitute(
         _common(job, "merge-%j.out", []), **_inside(job, [job.working_folder, job.out], gpus=False)
     )
 
 
-def _template(name: str) -> ShellTemplate:
-    return ShellTemplate(Path(__file__).with_name(name).read_text(encoding="utf-8"))
-
-
 def _common(job: PackJob, log: str, gpus: Sequence[str]) -> dict[str, str]:
     """What both scripts say; ``log`` is the name of what they print into, with sbatch's signs."""
-    asked = [*gpus, *job.site.directives()]
-    return {
-        "name": directive("job-name", f"pack-{job.out.name}"),
-        "chdir": directive("chdir", str(job.working_folder)),
-        # sbatch replaces %j; a percent sign of the folder's own is doubled.
-        "output": directive("output", str(job.submitted.parent).replace("%", "%%") + f"/{log}"),
-        "cpus": directive("cpus-per-task", str(job.cpus_per_task)),
-        "time": directive("time", job.time),
-        "asked": "".join(f"{line}\n" for line in ([ASKED, *asked] if asked else [])),
-        "setup": "".join(f"{line}\n" for line in setup(job.site)),
-        "submitted": shlex.quote(str(job.submitted)),
-        "python": "\n".join(interpreter(job.site, job.python)),
-        "out": shlex.quote(str(job.out)),
-    }
+    said = common(
+        job,
+        name=f"pack-{job.out.name}",
+        log=(job.submitted.parent, log),
+        cores=job.cpus_per_task,
+        time=job.time,
+        gpus=gpus,
+    )
+    return said | {"out": shlex.quote(str(job.out))}
 
 
 def _inside(job: PackJob, needed: Sequence[Path], *, gpus: bool) -> dict[str, str]:

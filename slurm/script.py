@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
+from typing import Protocol
 
 from shards.errors import UserError
 from slurm.directives import directive
 from slurm.site import SiteConfig
+from slurm.snapshot import JOBS
 
 ASKED = "# What the site wants to know to choose nodes."
 SCRIPT, CONFIG, CODE = "job.sh", "config.yaml", "code"
@@ -66,30 +68,73 @@ def render(job: Job) -> str:
     """The job script as text; UserError for a value that sbatch cannot read from a script."""
     resources, site = job.resources, job.site
     gpus = [directive("gpus-per-node", str(resources.gpus_per_node))]
-    asked = [*(gpus if resources.gpus_per_node else []), *site.directives()]
     number = "%A_%a" if resources.array else "%j"
-    template = Path(__file__).with_name("job.sh").read_text(encoding="utf-8")
-    return ShellTemplate(template).substitute(
-        name=directive("job-name", job.name),
+    return template(SCRIPT).substitute(
+        common(
+            job,
+            name=job.name,
+            log=(job.folder / JOBS, f"job-{number}.out"),
+            cores=resources.cpus_per_node,
+            time=resources.time,
+            gpus=gpus if resources.gpus_per_node else [],
+        ),
         dependency="\n".join(_order(resources)),
-        chdir=directive("chdir", str(job.working_folder)),
-        # sbatch replaces %j; a percent sign of the folder's own is doubled.
-        output=directive("output", f"{job.folder}/slurm".replace("%", "%%") + f"/job-{number}.out"),
         nodes=directive("nodes", str(resources.nodes)),
-        cpus=directive("cpus-per-task", str(resources.cpus_per_node)),
-        time=directive("time", resources.time),
         signal=directive("signal", f"B:USR1@{resources.lead}"),
-        asked="".join(f"{line}\n" for line in ([ASKED, *asked] if asked else [])),
-        setup="".join(f"{line}\n" for line in setup(site)),
-        submitted=shlex.quote(str(job.submitted)),
         run=shlex.quote(str(job.folder)),
-        python="\n".join(interpreter(site, job.python)),
         processes=resources.processes_per_node,
         cpu="" if resources.gpus_per_node else " --cpu",
         accelerate_config=shlex.quote(job.accelerate_config),
         **container(site, [job.working_folder, job.folder], bool(resources.gpus_per_node)),
         limits="".join(f" \\\n    {limit}" for limit in _limits(job)),
     )
+
+
+class Submission(Protocol):
+    """What the scripts of all jobs are written from."""
+
+    @property
+    def submitted(self) -> Path: ...
+    @property
+    def working_folder(self) -> Path: ...
+    @property
+    def python(self) -> Path: ...
+    @property
+    def site(self) -> SiteConfig: ...
+
+
+def template(name: str) -> ShellTemplate:
+    """A script of this package that is to be filled in."""
+    return ShellTemplate(Path(__file__).with_name(name).read_text(encoding="utf-8"))
+
+
+def common(
+    job: Submission,
+    *,
+    name: str,
+    log: tuple[Path, str],
+    cores: int,
+    time: str,
+    gpus: Sequence[str],
+) -> dict[str, str]:
+    """What the scripts of all jobs say.
+
+    ``log`` is the folder and name of what the job prints into, the name with sbatch's signs;
+    ``gpus`` are the lines that ask for them.
+    """
+    asked = [*gpus, *job.site.directives()]
+    return {
+        "name": directive("job-name", name),
+        "chdir": directive("chdir", str(job.working_folder)),
+        # sbatch replaces %j; a percent sign of the folder's own is doubled.
+        "output": directive("output", str(log[0]).replace("%", "%%") + f"/{log[1]}"),
+        "cpus": directive("cpus-per-task", str(cores)),
+        "time": directive("time", time),
+        "asked": "".join(f"{line}\n" for line in ([ASKED, *asked] if asked else [])),
+        "setup": "".join(f"{line}\n" for line in setup(job.site)),
+        "submitted": shlex.quote(str(job.submitted)),
+        "python": "\n".join(interpreter(job.site, job.python)),
+    }
 
 
 def setup(site: SiteConfig) -> Iterator[str]:

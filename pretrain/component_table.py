@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pretrain.components import Training, Treatment
+from pretrain.components import Training
 
 _HEADINGS = ("component", "parameters", "training", "rate factor", "state")
+_UNUSED = "unused"
 
 
 @dataclass
@@ -31,14 +32,16 @@ class _Row:
 
 
 def describe(training: Training, step: int) -> str:
-    """An aligned table: one row per component, and one for each pattern that fits some of it."""
+    """An aligned table: one row per component, one for each pattern that fits some of it and one
+    for parameters that no loss reaches.
+    """
     rows: dict[tuple[str | None, str], _Row] = {}
     sizes = training.outline.sizes()
     for name, treatment in training.treatments.items():
         component = training.outline.component_of(name)
+        part = _UNUSED if name in training.outline.unused else treatment.entry
         row = rows.setdefault(
-            (component, treatment.entry),
-            _Row(_row_name(component, treatment), treatment.begins, 0, set()),
+            (component, part), _Row(_row_name(component, part), treatment.begins, 0, set())
         )
         row.count += sizes[name]
         row.factors.add(treatment.part.lr_scale)
@@ -47,9 +50,9 @@ def describe(training: Training, step: int) -> str:
     return _aligned([_HEADINGS, *(rows[key].cells(step) for key in ranked)])
 
 
-def _row_name(component: str | None, treatment: Treatment) -> str:
+def _row_name(component: str | None, part: str) -> str:
     name = component or "no component"
-    return name if treatment.entry in {"", component} else f"{name}: {treatment.entry}"
+    return name if part in {"", component} else f"{name}: {part}"
 
 
 def _state(begins: int | None, *, trains: bool) -> str:

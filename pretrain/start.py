@@ -151,7 +151,7 @@ def tried_engine(
         precision=config.precision,
         accumulation=ready.accumulation,
     )
-    try_costliest(config, course.plan, engine, teacher)
+    processes.each(lambda: try_costliest(config, course.plan, engine, teacher))
     if first != last:
         engine.release()
         engine.wrap(fresh_model(config), first)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -12,8 +12,11 @@ import numpy.typing as npt
 from shards.buckets import bin_uppers, bucket_edges
 from shards.corpus import Corpus, Rows
 from shards.cost import Cost
+from shards.index import Index
 from shards.selection import Selection
 
+Holds = Callable[[Index, int, int], npt.NDArray[np.bool_]]
+"""Which of an index's rows from one to before another hold something, bool [rows]."""
 CHUNK_CLIPS = 1_000_000
 CHUNK_SHARDS = 10_000
 ROWS_HELD = 500_000
@@ -190,13 +193,12 @@ class Census:
         ends = np.searchsorted(found[order], np.arange(1, len(self.buckets) + 2))
         return order, ends
 
-    def first_without(self, column: str) -> int:
-        """The first row, of those that belong to a bucket, whose length ``column`` is 0; or -1."""
+    def first_without(self, holds: Holds) -> int:
+        """The first row, of those that belong to a bucket, that does not hold something; or -1."""
         for start, stop in self._chunks():
-            source, _ = self.corpus.source_of(start)
+            source, local = self.corpus.source_of(start)
             lacking = self._admitted(start, stop)
-            if column in source.index.about["lengths"]:
-                lacking &= self.corpus.column(column, start, stop) == 0
+            lacking &= ~holds(source.index, local, local + stop - start)
             if lacking.any():
                 return start + int(lacking.argmax())
         return -1

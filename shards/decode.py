@@ -16,9 +16,8 @@ import soundfile
 import soxr
 import torch
 
+from shards.index import AUDIO_FORMATS
 from shards.room import room
-
-AUDIO = ("flac", "wav", "mp3", "ogg", "opus")
 
 Decoder = Callable[[bytes], Any]
 _HEADER = 128
@@ -151,7 +150,7 @@ DECODERS: Mapping[str, Decoder] = {
     "npy": decode_npy,
     "json": json.loads,
     "txt": bytes.decode,
-    **dict.fromkeys(AUDIO, decode_audio),
+    **dict.fromkeys(AUDIO_FORMATS, decode_audio),
 }
 """What members become by the last part of their extension; a stream takes others beside."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,8 @@ FILE_NAME = "index.arrow"
 SPLIT = "split"
 """The column that says train or validation, where speakers were set apart."""
 FORMAT = 2
+AUDIO_FORMATS = ("flac", "wav", "mp3", "ogg", "opus")
+"""The names of members that are a clip's audio."""
 
 NAMES = pa.dictionary(pa.int32(), pa.string())
 MEMBER = pa.struct(
@@ -243,6 +245,16 @@ class Index:
             size=self._column_of(fields["size"]),
             checksum=self._column_of(fields["checksum"]),
         )
+
+    def have_member(self, names: Sequence[str], start: int, stop: int) -> npt.NDArray[np.bool_]:
+        """Whether each of the rows ``start`` to ``stop - 1`` has one of these members, [rows]."""
+        table = self.members
+        wanted = np.array([name in names for name in table.names])
+        starts = table.starts.slice(start, stop + 1)
+        among = wanted[table.name.slice(int(starts[0]), int(starts[-1]))]
+        before = np.concatenate([[0], np.cumsum(among)])[starts - starts[0]]
+        found: npt.NDArray[np.bool_] = np.diff(before) > 0
+        return found
 
     def key(self, row: int) -> str:
         """The clip's key in its shard."""

@@ -13,7 +13,6 @@ from xxhash import xxh3_64_intdigest
 
 from shards.corpus import Corpus, Rows
 from shards.decode import (
-    AUDIO,
     CANNOT_DECODE,
     DECODERS,
     Column,
@@ -23,8 +22,8 @@ from shards.decode import (
     decode_npy,
     decode_npy_column,
 )
-from shards.fields import Field
-from shards.index import Index
+from shards.fields import AUDIO, Field
+from shards.index import AUDIO_FORMATS, Index
 from shards.stores import ReadFailure, Span, Store
 from shards.stores.local import LocalStore
 
@@ -235,11 +234,11 @@ class _SourceReader:
         if member in self._fields:
             whole = decode_npy_column if decoder is decode_npy else decoder_of_each(decoder)
             return _Treatment(member, whole)
-        if "audio" in self._fields and member in AUDIO:
-            rate = self._fields["audio"].sample_rate
+        if AUDIO in self._fields and member in AUDIO_FORMATS:
+            rate = self._fields[AUDIO].sample_rate
             if decoder is decode_audio:
-                return _Treatment("audio", partial(decode_audio_column, rate=rate))
-            return _Treatment("audio", decoder_of_each(decoder))
+                return _Treatment(AUDIO, partial(decode_audio_column, rate=rate))
+            return _Treatment(AUDIO, decoder_of_each(decoder))
         return None
 
     @cached_property

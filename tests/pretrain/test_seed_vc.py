@@ -156,6 +156,7 @@ def test_a_model_is_no_distance_from_itself(config: SeedVCConfig) -> None:
     torch.testing.assert_close(terms["loss"], terms["flow_matching"])
 
 
-def test_content_of_another_width_is_refused() -> None:
-    with pytest.raises(UserError, match=r"set model\.content_channels=12"):
-        SeedVC(config_of(content_channels=13))(batch_of("a"))
+@pytest.mark.parametrize(("option", "width"), [("content_channels", 12), ("style_dim", 192)])
+def test_features_of_another_width_are_refused(option: str, width: int) -> None:
+    with pytest.raises(UserError, match=rf"set model\.{option}={width}"):
+        SeedVC(config_of(**{option: 13}))(batch_of("a"))

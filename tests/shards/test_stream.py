@@ -12,12 +12,14 @@ import soundfile
 import torch
 import webdataset
 
+from shards.audio import Audio
 from shards.collate import Batch
 from shards.dataset import DataConfig, SourceConfig, open_plan, refuse_damaged_shards
 from shards.errors import UserError
 from shards.fields import Field, require
 from shards.index import Index
 from shards.index_writer import write_index
+from shards.pack.encode import flac
 from shards.plan import BatchConfig, Origin, Plan
 from shards.stream import read_batch, stream
 from shards.tar_index import scan_shard
@@ -370,7 +372,9 @@ def test_clips_without_a_needed_member_can_be_left_out_with_a_filter(tmp_path: P
             about = json.dumps({"seconds": 1.0}).encode()
             clip = {"__key__": f"c{number}", "json": about}
             if number != 4:
-                clip["semantic.npy"] = chance.integers(0, 9, 25)
+                clip["semantic.npy"] = chance.integers(0, 9, 20 + number)
+            if number < 5:
+                clip["flac"] = flac(Audio(np.zeros(16_000, np.float32), 16_000))
             tar.write(clip)
     scanned = scan_shard(tmp_path, "a.tar")
     write_index(tmp_path, scanned.rows, [scanned.shard], {})
@@ -383,3 +387,8 @@ def test_clips_without_a_needed_member_can_be_left_out_with_a_filter(tmp_path: P
     with pytest.raises(UserError, match=r"clip c4 in .* has no semantic\.npy, which model m needs"):
         require(plan(None).census, needed, "m")
     require(plan("semantic > 0").census, needed, "m")
+
+    audio = (Field("audio", pad=0, dtype="float32"),)
+    with pytest.raises(UserError, match=r"clip c5 in .* has no audio, .* with audio\.store=flac"):
+        require(plan(None).census, audio, "m")
+    require(plan("semantic < 25").census, audio, "m")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -34,6 +34,9 @@ def quickstart(
     folder: Annotated[Path, typer.Argument(help="Where speech, shards and the run go.")] = Path(
         "quickstart"
     ),
+    model: Annotated[
+        Literal["gpt_sovits_s1", "seed_vc"], typer.Option(help="The model family.")
+    ] = "gpt_sovits_s1",
     nproc: Annotated[
         int | None, typer.Option(min=1, help="Processes; by default 2, or 1 on a single GPU.")
     ] = None,
@@ -41,7 +44,7 @@ def quickstart(
     """Speak, pack and train on a small corpus; again to resume."""
     from launch.quickstart import quickstart as run
 
-    raise typer.Exit(run(folder, nproc))
+    raise typer.Exit(run(folder, model, nproc))
 
 
 app.add_typer(shards_app, name="shards")

@@ -46,7 +46,7 @@ def describe(training: Training, step: int) -> str:
         row.count += sizes[name]
         row.factors.add(treatment.part.lr_scale)
     order = [*training.outline.components, None]
-    ranked = sorted(rows, key=lambda key: order.index(key[0]))
+    ranked = sorted(rows, key=lambda key: (order.index(key[0]), key[1] == _UNUSED))
     return _aligned([_HEADINGS, *(rows[key].cells(step) for key in ranked)])
 
 

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 Scores = Mapping[str, Mapping[str, Score]]
 """By set, then by group of clips."""
 OWN = "validation"
+SEED = 0
+"""What a model draws for a clip is the same in every validation, on every rank."""
 READERS = 2  # threads; loader processes would take longer to start than to read
 
 
@@ -259,6 +261,7 @@ def _own_sums(
         pin_memory=ranks.device.type == "cuda",
     )
     for batch in on_device(own, ranks.device, depth=1):
+        torch.manual_seed(SEED)
         terms = forward(batch)  # stand-ins too: ZeRO-3 gathers weights on all ranks together
         failed.extend(batch.failures)
         if len(batch.rows):

@@ -7,10 +7,13 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 from experiment_corpus import write_experiment
 
 GOLDENS = Path(__file__).parent / "golden"
+SOUND_RATE = 22_050
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -40,6 +43,24 @@ def token_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("tokens")
     source = write_experiment(root / "experiment", clips=120)
     pack(source, root / "shards", PackConfig(shard_hours=0.02), workers=2)
+    return root / "shards"
+
+
+@pytest.fixture(scope="session")
+def voiced_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of shards with 48 sounds of 0.6 to 2.4 s and all that Seed-VC wants."""
+    from shards.pack.config import PackConfig
+    from shards.pack.job import pack
+
+    root, chance = tmp_path_factory.mktemp("voiced"), np.random.default_rng(0)
+    (root / "sounds").mkdir()
+    for number in range(48):
+        time = np.arange(round(SOUND_RATE * chance.uniform(0.6, 2.4))) / SOUND_RATE
+        tone = 0.3 * np.sin(2 * np.pi * chance.uniform(100, 400) * time)
+        noise = 0.02 * chance.standard_normal(len(time))
+        soundfile.write(root / "sounds" / f"clip_{number:02d}.wav", tone + noise, SOUND_RATE)
+    config = PackConfig(features=("content.mfcc", "style.mean_mel"), shard_hours=0.005)
+    pack(root / "sounds", root / "shards", config, workers=0)
     return root / "shards"
 
 

@@ -42,6 +42,8 @@ class Run:
     processes: int = 2
     overrides: tuple[str, ...] = ()
     by_launcher: bool = False
+    config: Path = CONFIG
+    sizes: tuple[str, ...] = TINY
     output: str = field(default="", init=False)
 
     @property
@@ -51,7 +53,7 @@ class Run:
             f"data.path={self.shards}",
             f"run.dir={self.folder.parent}",
             f"run.name={self.folder.name}",
-            *TINY,
+            *self.sizes,
             *self.overrides,
         ]
 
@@ -59,10 +61,10 @@ class Run:
         if not self.by_launcher:
             zero = zero_environment(self.stage)
             said = self.folder.with_name(f"{self.folder.name}.output")
-            return Started([str(CONFIG), *self.arguments], self.processes, zero, said)
+            return Started([str(self.config), *self.arguments], self.processes, zero, said)
         settled = DeepSpeedConfig(stage=self.stage, offload="none")
         command = launch_command(
-            CONFIG, self.arguments, processes=self.processes, device="cpu", zero=settled
+            self.config, self.arguments, processes=self.processes, device="cpu", zero=settled
         )
         return subprocess.Popen(
             command.arguments,

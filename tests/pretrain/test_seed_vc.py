@@ -36,6 +36,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "time_as_token": True,
         "style_as_token": True,
     },
+    "no_skips": {"uvit_skip": False, "loss": "l2", "time_sampling": "logit_normal"},
 }
 SAMPLES = {"a": 6000, "b": 9500, "c": 4100}
 Clip = dict[str, torch.Tensor]

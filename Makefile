@@ -16,7 +16,7 @@ quickstart: $(STAMP)  ## speak a small corpus, pack it, pretrain on it; again to
 	$(BIN)/segue quickstart
 
 test: $(STAMP)  ## the tests, real two-process runs among them
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest tests --numprocesses 2 --dist loadgroup
 
 test-slow: $(STAMP)  ## tests that take minutes
 	$(BIN)/python -m pytest tests -m slow

@@ -100,7 +100,8 @@ class Config(Section):
     )
     init_level: Literal["weights", "weights+optimizer", "all"] = Field(
         default="weights",
-        description="of a checkpoint of ours also the moments, or all, step and epoch included",
+        description="also the moments, of our checkpoints and Seed-VC's training files; of ours "
+        "also all, step and epoch included",
     )
     init_check: bool = Field(
         default=True, description="refuse weights that do no better than fresh ones"

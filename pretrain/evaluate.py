@@ -52,11 +52,14 @@ def _scores(
 
     from pretrain.preflight import choose_device
     from pretrain.validation import Alone, opened_set, validate
-    from pretrain.weights.importing import filled, recorded_model
+    from pretrain.weights.importing import assumed, filled, recorded_model
     from shards.dataset import DataConfig, SourceConfig, open_corpus
     from shards.plan import BatchConfig
 
     family = recorded_model(weights)
+    said = assumed(weights, family)
+    if said:
+        typer.echo(said, err=True)
     place, reading = SourceConfig(path=data), DataConfig(path=data)
     longest = max(float(one.index.seconds.max()) for one in open_corpus(reading).sources)
     seconds = max(BATCH_SECONDS, longest)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from pretrain.checkpoint.location import opened
-from pretrain.checkpoint.manifest import EMA, MASTER, MOMENTS
-from pretrain.checkpoint.restore import Restored, Resume, newest_valid, restore, verified
+from pretrain.checkpoint.manifest import EMA, MASTER
+from pretrain.checkpoint.restore import Restored, Resume, newest_valid, verified
 from pretrain.config import Config
 from pretrain.distill import Teacher
 from pretrain.engine import Engine, Processes
@@ -19,7 +19,8 @@ from pretrain.preflight import Ready
 from pretrain.scores import ALL, Score
 from pretrain.validation import HeldOut, measured
 from pretrain.weights.bring import Initial
-from pretrain.weights.found import KINDS
+from pretrain.weights.fit import Fit
+from pretrain.weights.found import KINDS, OptimizerState
 from pretrain.weights.read import exact
 from pretrain.weights.table import as_text, by_component
 
@@ -46,22 +47,37 @@ def origin(
 
 
 def fill(engine: Engine, initial: Initial, level: str) -> Restored:
-    """Give the engine the weights and, at a level that asks for it, the optimizer's moments."""
-    saved = opened(initial.weights.place) if level == "weights+optimizer" else None
-    same = {row.name for row in initial.fit.rows if row.status == "loaded"} if saved else set()
-    moved: list[Fragment] = []
-    fresh: list[Fragment] = []
-    for fragment in engine.held():
-        values = initial.fit.tensors[fragment.name].reshape(-1)
-        own = values[fragment.start : fragment.start + fragment.size]
-        for key, state in fragment.states.items():
-            state.copy_(own) if key in (MASTER, EMA) else state.zero_()
-        (moved if fragment.name in same else fresh).append(fragment)
-    told = restore(*saved, moved) if saved else Restored()
-    if saved:
-        told.new_moments.update(one.name for one in fresh if {*MOMENTS} & {*one.states})
-    engine.restored(saved[2].state.updates if saved else 0)
+    """Give the engine the weights and, at a level that asks for it, the optimizer's state."""
+    brought = initial.weights.optimizer if level == "weights+optimizer" else None
+    told = place(initial.fit, brought, engine.held())
+    engine.restored(brought.updates if brought else 0)
     return told
+
+
+def place(fit: Fit, brought: OptimizerState | None, fragments: Iterable[Fragment]) -> Restored:
+    """Fill fragments with weights and, for parameters that are loaded as they are, with the moments
+    and averages that were ``brought``.
+
+    Without them moments are zero and averages the weights, which is told where any were brought.
+    """
+    same = {row.name for row in fit.rows if row.status == "loaded"}
+    told = Restored()
+    for fragment in fragments:
+        for key, state in fragment.states.items():
+            kept = brought.states.get(key, {}) if brought and fragment.name in same else {}
+            if key != MASTER and fragment.name in kept:
+                state.copy_(_share(kept[fragment.name], fragment))
+            elif key in (MASTER, EMA):
+                state.copy_(_share(fit.tensors[fragment.name], fragment))
+            else:
+                state.zero_()
+            if brought and key != MASTER and fragment.name not in kept:
+                (told.new_averages if key == EMA else told.new_moments).add(fragment.name)
+    return told
+
+
+def _share(values: Tensor, fragment: Fragment) -> Tensor:
+    return values.reshape(-1)[fragment.start : fragment.start + fragment.size]
 
 
 def check(

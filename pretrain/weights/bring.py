@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from pretrain.weights.families import refuse_other
 from pretrain.weights.fit import Fit, fit
 from pretrain.weights.found import SEGUE, Weights
 from pretrain.weights.read import read_weights
@@ -31,13 +32,10 @@ def bring(config: Config, model: nn.Module, place: str) -> Initial:
     """
     try:
         weights = read_weights(place)
+        refuse_other(weights, config.model.name, "model.name=")
     except UserError as error:
         raise UserError(f"init_from: {error}") from error
-    if config.init_level != "weights" and weights.kind != SEGUE:
-        raise UserError(
-            f"init_level={config.init_level}: {weights.place} holds weights that this optimizer "
-            "can take, but no state of it; write init_level=weights"
-        )
+    _refuse_level(config.init_level, weights)
     fresh = {name: parameter.detach() for name, parameter in model.named_parameters()}
     components, growth = model.components(), model.growth()  # type: ignore[operator]
     rules = (config.allow, config.rename, config.seed)
@@ -45,3 +43,17 @@ def bring(config: Config, model: nn.Module, place: str) -> Initial:
         return Initial(weights, fit(weights.tensors, fresh, components, growth, *rules))
     except UserError as error:
         raise UserError(f"init_from: {weights.place}: {error}") from error
+
+
+def _refuse_level(level: str, weights: Weights) -> None:
+    if level == "all" and weights.kind != SEGUE:
+        less = "weights" if weights.optimizer is None else "weights+optimizer"
+        raise UserError(
+            f"init_level=all: {weights.place} is of another program, whose data order nobody here "
+            f"can go on with; write init_level={less}"
+        )
+    if level == "weights+optimizer" and weights.optimizer is None:
+        raise UserError(
+            f"init_level={level}: {weights.place} holds weights that this optimizer can take, but "
+            "no state of it that can be taken over; write init_level=weights"
+        )

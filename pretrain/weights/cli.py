@@ -11,17 +11,17 @@ import typer
 from shards.errors import UserError
 
 if TYPE_CHECKING:
-    from pretrain.models.gpt_sovits_s1.upstream import Translation
+    from pretrain.models.upstream import Translation
     from pretrain.weights.found import Weights
 
-Family = Literal["gpt_sovits_s1"]
-Format = Literal["gpt-sovits-s1", "seed-vc", "safetensors"]
+Format = Literal["gpt-sovits-s1", "seed-vc", "seed-vc-training", "safetensors"]
 Dtype = Literal["fp32", "bf16", "fp16"]
 _WRITTEN = ".safetensors"
 _CONFIGS = (".yaml", ".yml")
 _WRITERS = {
     "gpt-sovits-s1": "pretrain.weights.gpt_sovits_s1_release",
     "seed-vc": "pretrain.weights.seed_vc_release",
+    "seed-vc-training": "pretrain.weights.seed_vc_training",
     "safetensors": "pretrain.weights.safetensors_write",
 }
 
@@ -42,7 +42,13 @@ def import_weights(
             metavar="[OUT] [KEY.SUB=VALUE]",
         ),
     ] = None,
-    to: Annotated[Family | None, typer.Option(help="The model to compare with.")] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            help="The model to compare with: gpt_sovits_s1, seed_vc, or module:Class of your own.",
+            metavar="MODEL",
+        ),
+    ] = None,
     config: Annotated[
         Path | None,
         typer.Option(help="Upstream's or a run's config: sizes; without --to, to translate."),
@@ -67,7 +73,9 @@ def import_weights(
     if to is not None:
         _fit(weights, to, config, overrides, out, report=report)
     elif rest:
-        raise UserError(f"command line: {rest[0]!r} goes with a model; write --to gpt_sovits_s1")
+        raise UserError(
+            f"command line: {rest[0]!r} goes with a model; write --to gpt_sovits_s1 or another"
+        )
 
 
 def _divided(rest: Sequence[str]) -> tuple[Path | None, list[str]]:
@@ -87,7 +95,7 @@ def _show(weights: Weights) -> None:
 
 def _fit(
     weights: Weights,
-    to: Family,
+    to: str,
     file: Path | None,
     overrides: Sequence[str],
     out: Path | None,
@@ -96,10 +104,13 @@ def _fit(
 ) -> None:
     from rich.console import Console
 
-    from pretrain.weights.importing import compared, import_config, write
+    from pretrain.weights.importing import assumed, compared, import_config, write
     from pretrain.weights.table import by_component, by_parameter
 
     config = import_config(weights, to, file, overrides)
+    said = assumed(weights, config.model, overrides) if file is None else ""
+    if said:
+        typer.echo(said)
     fitted = compared(weights, config)
     if report:
         Console().print(by_parameter(fitted))
@@ -144,7 +155,12 @@ def export(
             help="A run, a checkpoint, or any file that init_from takes.", metavar="PATH"
         ),
     ],
-    out: Annotated[Path, typer.Argument(help="The file to write.", metavar="OUT")],
+    out: Annotated[
+        Path,
+        typer.Argument(
+            help="The file to write; for seed-vc-training it may be a folder.", metavar="OUT"
+        ),
+    ],
     to: Annotated[Format, typer.Option(help="The format.")] = "safetensors",
     dtype: Annotated[
         Dtype | None,
@@ -159,6 +175,6 @@ def export(
 
     weights = read_weights(path, ema=ema)
     kind = dtype or ("fp16" if to == "gpt-sovits-s1" else "fp32")
-    import_module(_WRITERS[to]).export(weights, out, kind)
+    written = import_module(_WRITERS[to]).export(weights, out, kind)
     about = f" of {weights.about}" if weights.about else ""
-    typer.echo(f"{out}: {len(weights.tensors)} tensors{about}, {to}, {kind}")
+    typer.echo(f"{written}: {len(weights.tensors)} tensors{about}, {to}, {kind}")

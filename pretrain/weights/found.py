@@ -11,12 +11,14 @@ from torch import Tensor
 from shards.errors import UserError
 
 S1, S2, SEED_VC = "gpt_sovits_s1", "gpt_sovits_s2", "seed_vc"
+SEED_VC_V2 = "seed_vc_v2"
 SEGUE, DEEPSPEED, SAFETENSORS, STATE_DICT = "segue", "deepspeed", "safetensors", "state_dict"
 
 KINDS = {
     S1: "GPT-SoVITS s1 weights",
     S2: "GPT-SoVITS s2 weights",
     SEED_VC: "Seed-VC weights",
+    SEED_VC_V2: "Seed-VC v2 weights",
     SEGUE: "a checkpoint of Segue",
     DEEPSPEED: "a checkpoint of DeepSpeed",
     SAFETENSORS: "safetensors",
@@ -26,12 +28,25 @@ KINDS = {
 
 
 @dataclass(frozen=True)
+class OptimizerState:
+    """What an optimizer keeps beside weights: ``states`` are Adam's moments and averages under the
+    names that our checkpoints give them, each by parameter; a parameter need not have any.
+
+    ``updates`` is what Adam's bias correction counts.
+    """
+
+    states: Mapping[str, Mapping[str, Tensor]]
+    updates: int
+
+
+@dataclass(frozen=True)
 class Weights:
     """``kind`` is one of `KINDS` and ``place`` where they lie.
 
     ``tensors`` have the names of our models: wrappers' prefixes are gone and components are joined
     by dots. ``config`` is what the file says of its model, under its own keys; {} if nothing.
     ``info`` is its own word on which release it is; of ``step`` and ``epoch`` None is unknown.
+    ``optimizer`` is None where no state of it that can be taken over lies beside the weights.
     """
 
     kind: str
@@ -41,6 +56,7 @@ class Weights:
     info: str = ""
     step: int | None = None
     epoch: float | None = None
+    optimizer: OptimizerState | None = None
 
     @property
     def about(self) -> str:
@@ -49,6 +65,10 @@ class Weights:
         known = {"step": self.step, "epoch": epoch}
         parts = [f"{what} {value}" for what, value in known.items() if value is not None]
         return self.info or ", ".join(parts)
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of all tensors, by name."""
+        return {name: tuple(self.outline(name).shape) for name in self.tensors}
 
     def outline(self, name: str) -> Tensor:
         """A tensor without its numbers; it is not read for that where it can be told."""

@@ -25,8 +25,8 @@ from shards.atomic import replacing
 from shards.errors import UserError
 
 
-def export(weights: Weights, out: Path, dtype: str) -> None:
-    """Write an s1 model's weights. UserError for those of another model."""
+def export(weights: Weights, out: Path, dtype: str) -> Path:
+    """Write an s1 model's weights, and name the file. UserError for those of another model."""
     config, kind = _model_config(weights), DTYPES[dtype]
     weight = OrderedDict(
         (f"model.{name}", weights.tensors[name].to(kind)) for name in _names(config, weights)
@@ -40,6 +40,7 @@ def export(weights: Weights, out: Path, dtype: str) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as aside, aside.open("wb") as file:
         torch.save(saved, file)
+    return out
 
 
 def _longest(data: Mapping[str, Any]) -> float:

@@ -11,17 +11,18 @@ from omegaconf import OmegaConf
 from pydantic import Field
 from torch import nn
 
-from pretrain.models import DEFAULT, with_family
-from pretrain.models.gpt_sovits_s1.upstream import sizes
+from pretrain.models import FAMILIES, family_named, with_family
 from pretrain.models.protocol import Family
+from pretrain.models.upstream import Sizes, upstream_of
 from pretrain.weights import safetensors_write
-from pretrain.weights.families import refuse_absent
+from pretrain.weights.families import family_of, refuse_absent, refuse_other
 from pretrain.weights.fit import Fit, compare, fit
 from pretrain.weights.found import SEGUE, Weights
 from pretrain.weights.rules import AllowConfig
 from pretrain.weights.upstream_configs import read_config
 from shards import settings
-from shards.section import Section
+from shards.errors import UserError
+from shards.section import ChoiceError, Section
 
 
 class ImportConfig(Section):
@@ -41,30 +42,56 @@ class ImportConfig(Section):
 def import_config(
     weights: Weights, to: str, file: Path | None, overrides: Sequence[str]
 ) -> ImportConfig:
-    """Sizes as the weights' own config has them, then as ``file`` says, then the overrides.
+    """Sizes as the weights' own config or their shapes have them, then as ``file`` says, then the
+    overrides.
 
     ``file`` is a run's config, of which the rules are taken too, or upstream's. UserError for
-    weights and configs of models that are not there.
+    weights and configs of models that are not there, or not the one that ``to`` names.
     """
-    refuse_absent(weights.kind, weights.place)
-    told = _sections(file) if file is not None else {}
-    named = OmegaConf.merge({"model": _model_of(weights)}, told, {"model": {"name": to}})
+    _refuse_unknown(to)
+    refuse_other(weights, to, "--to ")
+    told = _sections(file, to) if file is not None else {}
+    model = {"model": sizes_told(weights, to).model}
+    named = OmegaConf.merge(model, told, {"model": {"name": to}})
     return settings.parsed(ImportConfig, named, str(file or weights.place), overrides)
 
 
-def _model_of(weights: Weights) -> dict[str, Any]:
-    """All that a run of ours says of its model, or the sizes that upstream's config has."""
+def sizes_told(weights: Weights, family: str) -> Sizes:
+    """All that a run of ours says of its model, or what upstream's config or the shapes do."""
     model = weights.config.get("model")
-    ours = isinstance(model, Mapping) and "name" in model
-    return dict(model) if ours and isinstance(model, Mapping) else sizes(weights.config)
+    if isinstance(model, Mapping) and model.get("name") == family:
+        return Sizes(dict(model))
+    upstream = upstream_of(family)
+    if upstream is None:
+        return Sizes({})
+    found = upstream.sizes(weights.config)
+    return Sizes(found) if found else upstream.sizes_of(weights.shapes())
 
 
-def _sections(file: Path) -> dict[str, Any]:
+def assumed(weights: Weights, model: Family, overrides: Sequence[str] = ()) -> str:
+    """What of a model of these weights neither they nor the overrides told; "" if all was."""
+    given = {override.partition("=")[0].removeprefix("model.") for override in overrides}
+    keys = [key for key in sizes_told(weights, model.name).assumed if key not in given]
+    told = ", ".join(f"model.{key}={getattr(model, key)}" for key in keys)
+    return told and f"{weights.place} does not tell {told}: so upstream's presets have it"
+
+
+def _refuse_unknown(family: str) -> None:
+    try:
+        family_named(family)
+    except ChoiceError as error:
+        raise UserError(f"--to: {error}") from error
+
+
+def _sections(file: Path, to: str) -> dict[str, Any]:
     kind, values = read_config(file)
     refuse_absent(kind, str(file))
-    if kind != SEGUE:
-        return {"model": sizes(values)}
-    return {key: values[key] for key in ImportConfig.model_fields if key in values}
+    if kind == SEGUE:
+        return {key: values[key] for key in ImportConfig.model_fields if key in values}
+    upstream = upstream_of(to)
+    if kind != to or upstream is None:
+        raise UserError(f"--config: {file} is of {kind} and not {to}; write --to {kind}")
+    return {"model": upstream.sizes(values)}
 
 
 def compared(weights: Weights, config: ImportConfig) -> Fit:
@@ -84,9 +111,15 @@ def compared(weights: Weights, config: ImportConfig) -> Fit:
 
 
 def recorded_model(weights: Weights) -> Family:
-    """The model of the weights, as they say themselves; UserError where they do not."""
-    model = _model_of(weights)
-    return import_config(weights, str(model.get("name", DEFAULT)), None, []).model
+    """The model of the weights, as they say or show themselves; UserError where they do not."""
+    refuse_absent(weights.kind, weights.place)
+    family = family_of(weights)
+    if family is None:
+        raise UserError(
+            f"{weights.place} does not say which model it is of; write it anew with segue import "
+            f"FILE OUT.safetensors --to {' or '.join(FAMILIES)}"
+        )
+    return import_config(weights, family, None, []).model
 
 
 def filled(family: Family, weights: Weights) -> nn.Module:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 
 import torch
 
 from pretrain.checkpoint.location import opened
-from pretrain.checkpoint.manifest import EMA, MASTER, DamageError, Manifest
+from pretrain.checkpoint.manifest import EMA, MASTER, MOMENTS, DamageError, Manifest
 from pretrain.checkpoint.restore import check_files, whole
-from pretrain.weights.found import SEGUE, LazyTensors, Weights
+from pretrain.checkpoint.store import Store
+from pretrain.weights.found import SEGUE, LazyTensors, OptimizerState, Weights
 from shards.errors import UserError
 
 
@@ -25,11 +27,32 @@ def read(place: str, *, ema: bool) -> Weights:
     except DamageError as damage:
         raise UserError(f"{where} is damaged ({damage}); name another checkpoint") from damage
     states = _chosen(manifest, where, ema=ema)
-    reads = {of: partial(whole, store, name, manifest, of, key) for of, key in states.items()}
     state = manifest.state
-    outlines = {of: torch.empty(shape, device="meta") for of, shape in state.shapes.items()}
-    tensors = LazyTensors(reads, outlines)
-    return Weights(SEGUE, where, tensors, state.config, step=state.step, epoch=state.epoch)
+    kept = {
+        key: _lazy(store, name, manifest, dict.fromkeys(_having(manifest, key), key))
+        for key in (*MOMENTS, EMA)
+    }
+    return Weights(
+        SEGUE,
+        where,
+        _lazy(store, name, manifest, states),
+        state.config,
+        step=state.step,
+        epoch=state.epoch,
+        optimizer=OptimizerState(kept, state.updates),
+    )
+
+
+def _lazy(store: Store, name: str, manifest: Manifest, states: Mapping[str, str]) -> LazyTensors:
+    """``states`` of parameters, read when they are asked for."""
+    reads = {of: partial(whole, store, name, manifest, of, key) for of, key in states.items()}
+    shapes = manifest.state.shapes
+    return LazyTensors(reads, {of: torch.empty(shapes[of], device="meta") for of in states})
+
+
+def _having(manifest: Manifest, key: str) -> set[str]:
+    """The parameters of which a state is saved."""
+    return {of for of, pieces in manifest.pieces.items() if key in pieces[0].offsets}
 
 
 def _chosen(manifest: Manifest, where: str, *, ema: bool) -> dict[str, str]:
@@ -37,7 +60,7 @@ def _chosen(manifest: Manifest, where: str, *, ema: bool) -> dict[str, str]:
 
     What did not train has none. UserError where there are no averages at all.
     """
-    averaged = {of for of, pieces in manifest.pieces.items() if ema and EMA in pieces[0].offsets}
+    averaged = _having(manifest, EMA) if ema else set()
     if ema and not averaged:
         raise UserError(
             f"--ema: {where} holds no averages; train with optimizer.ema_decay, or leave --ema out"

@@ -29,8 +29,8 @@ _NAMES = {
 _ALIGNMENT = 8
 
 
-def export(weights: Weights, out: Path, dtype: str) -> None:
-    """Merge weights into one file; memory for one parameter at a time.
+def export(weights: Weights, out: Path, dtype: str) -> Path:
+    """Merge weights into one file, and name it; memory for one parameter at a time.
 
     Whole numbers stay what they are. UserError for tensors that the format has no name for here.
     """
@@ -49,6 +49,7 @@ def export(weights: Weights, out: Path, dtype: str) -> None:
         for name in outlines:
             values = rounded(weights.tensors[name], dtype).contiguous()
             file.write(values.view(-1).view(torch.uint8).numpy().data)
+    return out
 
 
 def rounded(values: Tensor, dtype: str) -> Tensor:

@@ -11,14 +11,9 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from pretrain.config import Config
-from pretrain.models.gpt_sovits_s1.upstream import (
-    ACCUMULATION,
-    CLIP_SECONDS,
-    Translation,
-    translated,
-)
+from pretrain.models.upstream import Translation, upstream_of
 from pretrain.weights.families import refuse_absent
-from pretrain.weights.found import S1, S2, SEED_VC, SEGUE
+from pretrain.weights.found import S1, S2, SEED_VC, SEED_VC_V2, SEGUE
 from shards import settings
 from shards.atomic import replacing
 from shards.errors import UserError
@@ -47,7 +42,9 @@ def read_config(path: Path) -> tuple[str, dict[str, Any]]:
 
 def _kind(values: Mapping[str, Any]) -> str | None:
     model = values.get("model")
-    if "model_params" in values or {"cfm", "cfm_length_regulator"} <= {*values}:
+    if {"cfm", "cfm_length_regulator"} <= {*values}:
+        return SEED_VC_V2
+    if "model_params" in values:
         return SEED_VC
     if not isinstance(model, Mapping):
         return SEGUE if "run" in values else None
@@ -67,23 +64,22 @@ def write_run_config(path: Path, out: Path) -> Translation:
     if kind == SEGUE:
         raise UserError(f"{path} is a run's config already; give it to segue launch")
     refuse_absent(kind, str(path))
-    translation = translated(values, str(path))
+    upstream = upstream_of(kind)
+    assert upstream is not None
+    translation = upstream.translated(values, str(path))
     sections = OmegaConf.to_container(OmegaConf.merge(_TO_BE_GIVEN, translation.sections))
     given = {"run": {"name": "name"}, "data": {"path": "path"}}
     settings.parsed(Config, OmegaConf.merge(sections, given), str(path))
     out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as aside:
-        aside.write_text(_opening(path, out) + OmegaConf.to_yaml(OmegaConf.create(sections)))
+        aside.write_text(
+            _opening(path, out, translation) + OmegaConf.to_yaml(OmegaConf.create(sections))
+        )
     return translation
 
 
-def _opening(path: Path, out: Path) -> str:
+def _opening(path: Path, out: Path, translation: Translation) -> str:
     return f"""\
-# GPT-SoVITS s1 in the sizes of {path.name}.
+# {translation.title} in the sizes of {path.name}.
 #   segue launch {out.name} run.name=NAME data.path=SHARDS
-# batch: upstream counts clips on each GPU (train.batch_size) and steps after {ACCUMULATION}
-# batches. Here a clip counts {CLIP_SECONDS} s, a micro-batch takes the longest clip, and a step has
-# {ACCUMULATION} micro-batches over all GPUs together: for n GPUs, multiply batch.seconds by n to
-# step over as much speech as upstream.
-# optimizer, schedule: Segue's own; the rates of upstream's ScaledAdam mean nothing to AdamW.
-"""
+{translation.notes}"""

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from seed_vc_presets import PRESETS
 
 from pretrain.models.seed_vc.config import SeedVCConfig
 from pretrain.models.seed_vc.flow import Draws, distance, noised
@@ -16,32 +17,6 @@ from pretrain.models.seed_vc.length_regulator import Stretched
 from pretrain.models.seed_vc.model import SeedVC
 
 TOLERANCE = 1e-4
-PRESETS: dict[str, dict[str, Any]] = {
-    "small": {},
-    "44k": {
-        "mel": "seed_vc_44k",
-        "hidden_dim": 768,
-        "head": 12,
-        "n_layer": 17,
-        "content_dim": 768,
-        "head_type": "mlp",
-        "long_skip": False,
-        "f0_condition": True,
-    },
-    "xlsr": {
-        "mel": "seed_vc_22k_hifigan",
-        "hidden_dim": 384,
-        "head": 6,
-        "n_layer": 9,
-        "content_channels": 1024,
-        "content_dim": 384,
-        "content_codebook": 1024,
-        "head_type": "mlp",
-        "long_skip": False,
-        "time_as_token": True,
-        "style_as_token": True,
-    },
-}
 UNUSED_MILLIONS = {"small": 5.29, "44k": 13.77, "xlsr": 7.80}
 
 

@@ -11,7 +11,14 @@ import torch
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
 from test_weights_export import command
-from upstream_files import TINY, s1_state, s2_state, save_s1_release, seed_vc_net, upstream_yaml
+from upstream_files import (
+    TINY,
+    s1_state,
+    s2_state,
+    save_s1_release,
+    seed_vc_v2_net,
+    upstream_yaml,
+)
 
 from pretrain.config import load
 from shards.errors import UserError
@@ -21,11 +28,7 @@ S2_JSON = {
     "data": {"sampling_rate": 32000, "filter_length": 2048},
     "model": {"inter_channels": 192, "hidden_channels": 192, "filter_channels": 768},
 }
-SEED_VC_PRESET = {
-    "log_dir": "./runs",
-    "preprocess_params": {"sr": 22050},
-    "model_params": {"DiT": {"hidden_dim": 512}, "length_regulator": {"channels": 512}},
-}
+SEED_VC_V2_YAML = {"cfm": {"_target_": "modules"}, "cfm_length_regulator": {}}
 
 
 @pytest.fixture
@@ -121,7 +124,7 @@ def test_a_word_without_a_model_is_a_user_error(release: Path) -> None:
     ("saved", "name"),
     [
         ({"weight": s2_state(), "info": "8epoch"}, "GPT-SoVITS s2"),
-        ({"net": seed_vc_net()}, "Seed-VC"),
+        ({"net": seed_vc_v2_net()}, "Seed-VC v2"),
     ],
 )
 def test_a_model_that_is_not_there_is_one_sentence(
@@ -185,7 +188,7 @@ def test_an_upstream_config_that_upstream_could_not_train_is_a_user_error(
 
 
 @pytest.mark.parametrize(
-    ("values", "name"), [(S2_JSON, "GPT-SoVITS s2"), (SEED_VC_PRESET, "Seed-VC")]
+    ("values", "name"), [(S2_JSON, "GPT-SoVITS s2"), (SEED_VC_V2_YAML, "Seed-VC v2")]
 )
 def test_a_config_of_a_model_that_is_not_there_is_one_sentence(
     tmp_path: Path, values: dict[str, Any], name: str

@@ -8,6 +8,7 @@ from pathlib import Path, PosixPath
 from typing import Any
 
 import torch
+from seed_vc_presets import variant_keys
 from torch import Tensor
 
 from pretrain.models.gpt_sovits_s1.config import S1Config
@@ -94,15 +95,27 @@ def s2_state() -> dict[str, Tensor]:
     }
 
 
-def seed_vc_net(prefix: str = "") -> dict[str, dict[str, Tensor]]:
-    cfm = {
-        "estimator.input_pos": torch.arange(16),
-        "estimator.cond_projection.weight": torch.randn(4, 4),
-        "estimator.cond_projection.bias": torch.randn(4),
-    }
-    regulator = {"mask_token": torch.randn(1, 4), "embedding.weight": torch.randn(8, 4)}
-    parts = {"cfm": cfm, "length_regulator": regulator}
+def seed_vc_net(prefix: str = "", variant: str = "wavenet") -> dict[str, dict[str, Tensor]]:
+    """A tiny v1 model as upstream saves it."""
     return {
-        component: {f"{prefix}{name}": tensor for name, tensor in state.items()}
-        for component, state in parts.items()
+        component: {
+            f"{prefix}{name}": torch.randn(shape) if dtype == "float32" else torch.arange(*shape)
+            for name, (shape, dtype, _) in keys.items()
+        }
+        for component, keys in variant_keys(variant).items()
     }
+
+
+def parameters_of(net: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """What of such a model is no buffer, under our names."""
+    return {
+        f"{component}.{name}": tensor
+        for component, state in net.items()
+        for name, tensor in state.items()
+        if not name.endswith(("input_pos", "freqs"))
+    }
+
+
+def seed_vc_v2_net() -> dict[str, dict[str, Tensor]]:
+    cfm = {"estimator.transformer.freqs_cis": torch.zeros(8, 4, 2).bfloat16()}
+    return {"cfm": cfm, "length_regulator": {"embedding.weight": torch.randn(8, 4)}}

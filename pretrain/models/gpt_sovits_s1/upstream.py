@@ -6,11 +6,11 @@ checkpoint holds one as ``config``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 from pretrain.models.gpt_sovits_s1.config import S1Config
+from pretrain.models.upstream import Shapes, Sizes, Translation, leaves, put
 from shards.errors import UserError
 
 SIZES = ("vocab_size", "phoneme_vocab_size", "hidden_dim", "head", "n_layer")
@@ -35,18 +35,14 @@ IGNORED = frozenset(
     }
 )
 """Keys of upstream's files that upstream reads nowhere, or overwrites."""
+_NOTES = f"""\
+# batch: upstream counts clips on each GPU (train.batch_size) and steps after {ACCUMULATION}
+# batches. Here a clip counts {CLIP_SECONDS} s, a micro-batch takes the longest clip, and a step has
+# {ACCUMULATION} micro-batches over all GPUs together: for n GPUs, multiply batch.seconds by n to
+# step over as much speech as upstream.
+# optimizer, schedule: Segue's own; the rates of upstream's ScaledAdam mean nothing to AdamW.
+"""
 _PRECISIONS = {"32": "fp32", "32-true": "fp32"}  # bf16 takes the place of fp16
-
-
-@dataclass(frozen=True)
-class Translation:
-    """``sections`` of a run's config; which of upstream's keys they came from (``taken``, each with
-    ours), which upstream ignores itself, and which have no counterpart (``left``)."""
-
-    sections: dict[str, Any]
-    taken: dict[str, str]
-    ignored: tuple[str, ...]
-    left: tuple[str, ...]
 
 
 def sizes(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,12 +51,17 @@ def sizes(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: model[key] for key in SIZES if key in model} if isinstance(model, Mapping) else {}
 
 
+def sizes_of(shapes: Shapes) -> Sizes:
+    """Nothing: upstream's files carry their config, and no shape tells the number of heads."""
+    return Sizes({})
+
+
 def translated(config: Mapping[str, Any], where: str) -> Translation:
     """Upstream's config as sections of a run's.
 
     UserError, which calls the config ``where``, for one that upstream itself could not train.
     """
-    known = dict(_leaves(config))
+    known = dict(leaves(config))
     _refuse_what_does_not_fit(known, where)
     sections: dict[str, Any] = {"model": {"name": "gpt_sovits_s1", **sizes(config)}}
     taken = {f"model.{key}": f"model.{key}" for key in SIZES}
@@ -73,8 +74,7 @@ def translated(config: Mapping[str, Any], where: str) -> Translation:
         ("train.seed", "seed"),
     ):
         if theirs in known:
-            section, _, key = ours.rpartition(".")
-            (sections.setdefault(section, {}) if section else sections)[key] = known[theirs]
+            put(sections, ours, known[theirs])
             taken[theirs] = ours
     sections["batch"] = _batch(known, where)
     taken["train.batch_size"] = "batch.seconds and batch.micro_seconds"
@@ -82,6 +82,8 @@ def translated(config: Mapping[str, Any], where: str) -> Translation:
         sections["precision"] = _PRECISIONS.get(str(known["train.precision"]), "bf16")
         taken["train.precision"] = "precision"
     return Translation(
+        "GPT-SoVITS s1",
+        _NOTES,
         sections,
         {theirs: ours for theirs, ours in taken.items() if theirs in known},
         tuple(key for key in known if key in IGNORED),
@@ -137,11 +139,3 @@ def _batch(known: Mapping[str, Any], where: str) -> dict[str, float]:
             f"{where}: train.batch_size={clips} and data.max_sec={longest}; write numbers"
         ) from error
     return {"seconds": ACCUMULATION * micro, "micro_seconds": micro}
-
-
-def _leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

@@ -16,6 +16,7 @@ from pretrain.distill import DistillConfig
 from pretrain.groups import OptimizerConfig
 from pretrain.models import with_family
 from pretrain.models.protocol import Family
+from pretrain.preview import PreviewConfig
 from pretrain.schedule import ScheduleConfig
 from pretrain.validation import ValidationConfig
 from pretrain.weights.rules import AllowConfig
@@ -113,6 +114,7 @@ class Config(Section):
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     validation: ValidationConfig = ValidationConfig()
+    preview: PreviewConfig = PreviewConfig()
     distill: DistillConfig = DistillConfig()
     deepspeed: DeepSpeedConfig = DeepSpeedConfig()
     precision: Precision = "bf16"

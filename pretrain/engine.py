@@ -38,6 +38,8 @@ from shards.errors import UserError
 
 _T = TypeVar("_T")
 PATIENCE = timedelta(minutes=30)
+EXCHANGED = 1 << 24
+"""Numbers of masters and averages that change places at a time."""
 _board_numbers = count()  # the same on every rank: all ask for boards together
 # Where each of DeepSpeed's ZeRO optimizers keeps this rank's flat float32 masters.
 FLATS = {
@@ -299,6 +301,24 @@ class Engine:
         finally:
             self.train_mode()
 
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """With the averages of the weights that train, where a run keeps them.
+
+        Masters and averages change places: no fragment may be read or written meanwhile. An error
+        inside leaves them so, as ranks that wait for each other could not tell it.
+        """
+        self._exchange()
+        yield
+        self._exchange()
+
+    def _exchange(self) -> None:
+        if not self._averages:
+            return
+        for average, flat in zip(self._averages, self._flats, strict=True):
+            exchange(average, flat.data)
+        self._follow_masters()
+
     def backward(self, loss: Tensor, share: float, *, last: bool) -> None:
         """Accumulate gradients of ``loss * share``, summed over ranks and micro-batches.
 
@@ -392,6 +412,10 @@ class Engine:
         """Tell the engine that fragments were overwritten: weights follow their masters."""
         for flat in self._flats:
             self._state_of(flat)["step"].fill_(updates)
+        self._follow_masters()
+
+    def _follow_masters(self) -> None:
+        """Give the weights in use the values of their masters."""
         if self.stage == 3:
             self._refresh_zero3()
         elif not self._plain:
@@ -426,6 +450,15 @@ class Engine:
         for number in range(len(zero.fp16_groups)):
             zero._reassign_or_swap_out_partitioned_parameters(number)
         zero.checkpoint_event_epilogue()
+
+
+def exchange(one: Tensor, other: Tensor) -> None:
+    """Let two tensors of one shape change values, with little memory beside them."""
+    pieces = (torch.split(each.view(-1), EXCHANGED) for each in (one, other))
+    for here, there in zip(*pieces, strict=True):
+        kept = here.clone()
+        here.copy_(there)
+        there.copy_(kept)
 
 
 def _zero12_place(parameter: Any) -> tuple[int, int, int, int] | None:

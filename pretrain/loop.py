@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 
 import numpy as np
@@ -19,8 +19,10 @@ from pretrain.handover import thaw
 from pretrain.initial import origin
 from pretrain.intake import StepData, take_step
 from pretrain.metrics import Metrics, Shown, StepRecord
+from pretrain.models.protocol import Preview
 from pretrain.pace import Pace
 from pretrain.preflight import Ready
+from pretrain.preview import Previewer
 from pretrain.saving import Saving
 from pretrain.schedule import rate_factor
 from pretrain.start import (
@@ -64,15 +66,15 @@ def train(
     engine, teacher = start_engine(config, ready, course, processes, resume, say)
     announce(config, course, ready, engine, resume, say)
     validator = Validator(config, engine, ready.held_out, target, resume, watch.alive)
-    batches = own_batches(config, ready, course, processes)
+    previewer = Previewer(config, engine, course, watch.alive, say)
+    batches, clock = own_batches(config, ready, course, processes), stopwatch(processes.device)
     is_first, skips, step, asked = processes.rank == 0, 0, start, Asked()
-    hosts = processes.gather(os.uname().nodename)
-    shown, clock = Shown(say, config.train.log_every, hosts), stopwatch(processes.device)
+    shown = Shown(say, config.train.log_every, processes.gather(os.uname().nodename))
     with (
         Metrics(folder, start, shown) if is_first else nullcontext() as metrics,
         Saving(config, engine, course, resume, watch, say, note_saved(metrics)) as saving,
     ):
-        show(metrics, start, validator.first(start))
+        show(metrics, start, validator.first(start), previewer.first(start))
         for step_plan in plan.steps(start, target):
             if step_plan.step in course.thaws:
                 with watch.patient():
@@ -123,7 +125,7 @@ def train(
                 metrics.write(record)
             refuse_skips(config, processes, data, step, skips)
             if not asked.to_stop:  # who is asked to stop may have seconds
-                show(metrics, step, validator.after(step))
+                show(metrics, step, validator.after(step), previewer.after(step))
             saving.after(step, validator.figures(step), asked=asked.to_save)
             stop.saved(asked)
             if asked.to_stop or validator.spent:
@@ -154,10 +156,14 @@ def own_batches(
     return on_device(batches, processes.device, depth=ready.accumulation)
 
 
-def show(metrics: Metrics | None, step: int, results: Results | None) -> None:
-    """Write down what came of a validation, if there was one."""
+def show(
+    metrics: Metrics | None, step: int, results: Results | None, previews: Sequence[Preview]
+) -> None:
+    """Write down what came of a validation and of previews, if there were any."""
     if metrics and results:
         metrics.validated(step, results)
+    if metrics and previews:
+        metrics.previewed(step, previews)
 
 
 def note_saved(metrics: Metrics | None) -> Callable[[Saved], None]:

@@ -9,12 +9,14 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from io import RawIOBase
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from pretrain.checkpoint.saver import Saved
+from pretrain.models.protocol import Preview
 from pretrain.pace import Pace, Stragglers
 from pretrain.scores import ALL
 from pretrain.validation import OWN, Results, described
@@ -119,7 +121,7 @@ class Metrics:
             cut_back(more, start)
         self._log = path.open("ab", buffering=0)
         self._folder, self._lost, self._drawing = folder / "tensorboard", 0, Lock()
-        self._board = self._new_board(start + 1)
+        self._board = self._new_board(start + 1 if start else 0)  # a new run draws step 0 itself
 
     def __enter__(self) -> Metrics:
         return self
@@ -182,20 +184,44 @@ class Metrics:
         _append_to(self._saves, [asdict(saved)])
         self._draw(saved.step, {"speed/save_seconds": saved.seconds})
 
+    def previewed(self, step: int, previews: Sequence[Preview]) -> None:
+        """Draw pictures and sounds; one that cannot be drawn is left out, which is said."""
+        for preview in previews:
+            try:
+                self._on_board(step, partial(_add_preview, preview, step))
+            except Exception as error:  # whatever a model of the user's own has made
+                self._shown.say(f"WARNING: the preview of {preview.key} was not drawn: {error!r}")
+
     def _new_board(self, step: int) -> SummaryWriter:
         from torch.utils.tensorboard import SummaryWriter
 
         return SummaryWriter(str(self._folder), purge_step=step)
 
     def _draw(self, step: int, scalars: Mapping[str, float]) -> None:
+        self._on_board(step, partial(_add_scalars, scalars, step))
+
+    def _on_board(self, step: int, add: Callable[[SummaryWriter], None]) -> None:
         with self._drawing:
             try:
                 if self._lost:  # a writer that met a full disk is of no use any more
                     self._board, self._lost = self._new_board(step), 0
-                for tag, value in scalars.items():
-                    self._board.add_scalar(tag, value, step)
+                add(self._board)
             except OSError:
                 self._lost = self._lost or 1
+
+
+def _add_scalars(scalars: Mapping[str, float], step: int, board: SummaryWriter) -> None:
+    for tag, value in scalars.items():
+        board.add_scalar(tag, value, step)
+
+
+def _add_preview(preview: Preview, step: int, board: SummaryWriter) -> None:
+    for name, picture in preview.pictures.items():
+        tag = f"preview/{preview.key}/{name}"
+        board.add_image(tag, picture, step, dataformats="HWC")
+    for name, sound in preview.sounds.items():
+        tag = f"preview/{preview.key}/{name}"
+        board.add_audio(tag, sound.samples, step, sample_rate=sound.sample_rate)
 
 
 def finite(values: Mapping[str, float]) -> dict[str, float | None]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from shards.collate import Batch
+
 Terms = Mapping[str, "torch.Tensor"]
 """Sums over each clip of a micro-batch, [B]: ``loss`` is trained on, the others are shown. The
 trainer adds them up and divides by the step's global number of targets."""
@@ -31,6 +33,36 @@ class Guide:
     outputs: torch.Tensor
     weight: float
     temperature: float
+
+
+@dataclass(frozen=True, eq=False)
+class Sound:
+    """Samples of -1 to 1, float32 [L], ``sample_rate`` a second."""
+
+    samples: torch.Tensor
+    sample_rate: int
+
+
+@dataclass(frozen=True, eq=False)
+class Preview:
+    """What a model makes of the clip ``key``: RGB pictures, uint8 [height, width, 3], and sounds,
+    each by its name, all on the CPU.
+    """
+
+    key: str
+    pictures: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    sounds: Mapping[str, Sound] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Previewing(Protocol):
+    """What a module may be able to do beside what `Family` asks of it.
+
+    It is asked without gradients and in eval mode, on all ranks together with the same batch. Under
+    ZeRO-3 a weight is there only in the ``forward`` of the submodule that it belongs to.
+    """
+
+    def previews(self, batch: Batch) -> Sequence[Preview]: ...
 
 
 class Family(Section, ABC):

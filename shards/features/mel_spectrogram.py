@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     import torch
 
-_FLOOR = 1e-5
+FLOOR = 1e-5
 """Where energies are clamped: silence is ln(1e-5) = -11.5129."""
 
 MelPreset = Literal[
@@ -82,8 +82,8 @@ def _logs(samples: torch.Tensor, margin: int, parameters: MelParameters) -> torc
         return_complex=True,
     )
     power = spectrum.real.square() + spectrum.imag.square()
-    mel = _filters(parameters, samples.device) @ torch.sqrt(power + parameters.epsilon)
-    return _ranged(torch.log(mel.clamp(min=_FLOOR)), parameters)
+    mel = mel_filters(parameters, samples.device) @ torch.sqrt(power + parameters.epsilon)
+    return _ranged(torch.log(mel.clamp(min=FLOOR)), parameters)
 
 
 def _ranged(logs: torch.Tensor, parameters: MelParameters) -> torch.Tensor:
@@ -103,8 +103,8 @@ def _window(length: int, device: torch.device) -> torch.Tensor:
 
 
 @cache
-def _filters(parameters: MelParameters, device: torch.device) -> torch.Tensor:
-    """[n_mels, n_fft / 2 + 1]."""
+def mel_filters(parameters: MelParameters, device: torch.device) -> torch.Tensor:
+    """[n_mels, n_fft / 2 + 1], float32: triangles of area one on Slaney's scale."""
     import torch
     import torchaudio
 

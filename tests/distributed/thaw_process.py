@@ -189,6 +189,7 @@ def over_the_boundary(setting: Setting, store: LocalStore) -> dict[int, float]:
             check_handed_over(engine, before, initial)
             assert check_memory(engine) > before_bytes
         losses[number] = step(engine, number)
+        check_averages_are_used_and_put_back(engine, setting)
         if number + 1 in SAVED:
             save(saver, engine, number + 1)
     saver.finish()
@@ -200,6 +201,36 @@ def over_the_boundary(setting: Setting, store: LocalStore) -> dict[int, float]:
     assert not torch.equal(moved["early.0.weight", MASTER], initial["early.0.weight", MASTER])
     engine.release()
     return losses
+
+
+def check_averages_are_used_and_put_back(engine: Engine, setting: Setting) -> None:
+    """Bit for bit, and what never trains is as it was meanwhile."""
+    states, used, before = whole_states(engine), in_use(engine), evaluated(engine)
+    wanted = fresh(0).to(torch.float32 if setting.precision == "fp32" else torch.bfloat16)
+    masters = {name: states[name, MASTER] for name, _ in wanted.named_parameters()}
+    averages = {name: states.get((name, EMA), masters[name]) for name in masters}
+    assert any(not torch.equal(averages[name], masters[name]) for name in masters)
+    with engine.averaged():
+        found = evaluated(engine)
+        for name, values in in_use(engine).items():
+            assert torch.equal(values, used[name]), name
+    with torch.no_grad():
+        for name, parameter in wanted.named_parameters():
+            parameter.copy_(averages[name].view_as(parameter))
+    assert found != before and found == evaluated_loss(wanted.eval()), (setting.name, found)
+    assert evaluated(engine) == before
+    check_same(whole_states(engine), states)
+
+
+def evaluated(engine: Engine) -> float:
+    with engine.evaluating():
+        return evaluated_loss(engine.module)
+
+
+def evaluated_loss(net: nn.Module) -> float:
+    x = torch.randn(4, 7, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        return float(net(x.to(next(net.parameters()).dtype), None)["loss"])
 
 
 def cross(engine: Engine, saver: Saver) -> Whole:

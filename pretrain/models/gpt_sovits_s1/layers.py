@@ -57,14 +57,26 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor, allowed: Tensor) -> Tensor:
         """``x`` [B, T, D], ``allowed`` bool [B, 1, T, T]: True where a query may look."""
         batch, length, dim = x.shape
-        packed = F.linear(x, self.in_proj_weight, self.in_proj_bias)
-        split = packed.view(batch, length, 3, self.heads, dim // self.heads)
-        query, key, value = split.permute(2, 0, 3, 1, 4)
+        query, key, value = self._projected(x)
         mixed = F.scaled_dot_product_attention(
             query, key, value, attn_mask=allowed, dropout_p=self.dropout if self.training else 0.0
         )
         out: Tensor = self.out_proj(mixed.transpose(1, 2).reshape(batch, length, dim))
         return out
+
+    def weights(self, x: Tensor, allowed: Tensor) -> Tensor:
+        """How much each place looks at each, the mean of all heads, float32 [B, T, T]."""
+        query, key, _ = (part.float() for part in self._projected(x))
+        scores = query @ key.transpose(2, 3) / math.sqrt(query.shape[3])
+        return scores.masked_fill(~allowed, -torch.inf).softmax(3).mean(1)
+
+    def _projected(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, [B, heads, T, D / heads] each."""
+        batch, length, dim = x.shape
+        packed = F.linear(x, self.in_proj_weight, self.in_proj_bias)
+        split = packed.view(batch, length, 3, self.heads, dim // self.heads)
+        query, key, value = split.permute(2, 0, 3, 1, 4)
+        return query, key, value
 
 
 class Layer(nn.Module):

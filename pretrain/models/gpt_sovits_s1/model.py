@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pretrain.distill import divergence
+from pretrain.models.gpt_sovits_s1.alignment import alignments, watched
 from pretrain.models.gpt_sovits_s1.config import S1Config
 from pretrain.models.gpt_sovits_s1.layers import Decoder, SinePosition, TokenEmbedding
 from pretrain.models.growth import Growth
-from pretrain.models.protocol import Guide
+from pretrain.models.protocol import Guide, Preview
 from shards.collate import Batch
 
 BERT_DIM = 1024
@@ -87,6 +88,12 @@ class S1(nn.Module):
             batch.lengths["semantic"],
             batch.arrays.get("bert"),
         )
+
+    def previews(self, batch: Batch) -> list[Preview]:
+        """Where each clip's semantic tokens look among its phonemes."""
+        with watched(self.h) as weights:
+            self.outputs(batch)
+        return alignments(batch, weights)
 
     def _cross_entropy(self, logits: Tensor, targets: Tensor) -> Tensor:
         losses = F.cross_entropy(

@@ -68,6 +68,10 @@ class SeedVCConfig(Family):
     prompt_dropout: float = Field(default=0.1, ge=0, le=1, description="how often without prompt")
     time_sampling: Literal["uniform", "logit_normal"] = "uniform"
     loss: Literal["l1", "l2"] = "l1"
+    sampling_steps: int = Field(default=10, ge=1, description="of Euler's method, in previews")
+    guidance: float = Field(
+        default=0.7, ge=0, description="how far previews go beyond what conditions ask; 0: none"
+    )
 
     @model_validator(mode="after")
     def _heads_divide(self) -> SeedVCConfig:

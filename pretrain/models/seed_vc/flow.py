@@ -42,7 +42,7 @@ def draw(config: SeedVCConfig, keys: Sequence[str], lengths: Tensor, frames: int
     if config.dropout_per == "batch":
         keep = _scalars(config, seed, "")[3].to(device).expand(len(keys))
     prompt_lengths = (prompt * (lengths - 1) * has_prompt).floor().long()
-    noise = torch.stack([_noise(config.n_mels, frames, seed, key, device) for key in keys])
+    noise = noise_of(config.n_mels, frames, seed, keys, device)
     return Draws(noise, time, prompt_lengths, keep)
 
 
@@ -83,6 +83,13 @@ def _scalars(config: SeedVCConfig, seed: int, key: str) -> Tensor:
             (keep >= config.class_dropout).float(),
         ]
     )
+
+
+def noise_of(
+    channels: int, frames: int, seed: int, keys: Sequence[str], device: torch.device
+) -> Tensor:
+    """Normal noise [B, channels, frames] of the clips ``keys``, each by ``seed`` and its own."""
+    return torch.stack([_noise(channels, frames, seed, key, device) for key in keys])
 
 
 def _noise(channels: int, frames: int, seed: int, key: str, device: torch.device) -> Tensor:

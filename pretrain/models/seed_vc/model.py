@@ -8,12 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from pretrain.models.growth import Growth
-from pretrain.models.protocol import Guide
+from pretrain.models.protocol import Guide, Preview
 from pretrain.models.seed_vc.config import SeedVCConfig
 from pretrain.models.seed_vc.dit import Estimator
 from pretrain.models.seed_vc.flow import Draws, distance, draw, noised
 from pretrain.models.seed_vc.frames import padded_mel
 from pretrain.models.seed_vc.length_regulator import LengthRegulator, Stretched, before
+from pretrain.models.seed_vc.preview import previewed
+from pretrain.models.seed_vc.sampling import guided, prompts_of, sampled, start_of
 from shards.collate import Batch
 from shards.errors import UserError
 
@@ -98,6 +100,22 @@ class SeedVC(nn.Module):
         mel, lengths = padded_mel(batch, self.config.mel_parameters)
         draws = self._draws(batch, lengths, mel.shape[2], dropout=True)
         return self._velocities(batch, mel, lengths, draws)[0]
+
+    def previews(self, batch: Batch) -> list[Preview]:
+        """Each clip's spectrogram and one that is sampled after its first part."""
+        config = self.config
+        mel, lengths = padded_mel(batch, config.mel_parameters)
+        prompts, style = prompts_of(lengths), batch.arrays["style"]
+        content = self._content(batch, lengths, prompts, mel.shape[2])
+
+        def estimate(x: Tensor, prompt: Tensor, time: Tensor, keep: Tensor) -> Tensor:
+            found: Tensor = self.estimator(x, prompt, lengths, time, style, content, keep, lengths)
+            return found
+
+        noise = start_of(config.n_mels, mel.shape[2], batch.keys, mel.device)
+        velocity = guided(estimate, config.guidance)
+        found = sampled(velocity, noise, mel, prompts, config.sampling_steps)
+        return previewed(batch.keys, mel, found, lengths, prompts, config.mel_parameters)
 
     def _draws(self, batch: Batch, lengths: Tensor, frames: int, *, dropout: bool) -> Draws:
         # A stand-in has no keys.

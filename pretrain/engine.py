@@ -301,6 +301,17 @@ class Engine:
         finally:
             self.train_mode()
 
+    def forget_order(self) -> None:
+        """Let parts of the model run in any order until the next `forward`.
+
+        ZeRO-3 would learn it as a part of every step, and look through it at every part.
+        """
+        if self.stage != 3:
+            return
+        coordinator = self._zero.parameter_offload.get_param_coordinator()
+        if not coordinator.is_invalid_trace():
+            coordinator._invalidate_trace()
+
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """With the averages of the weights that train, where a run keeps them.

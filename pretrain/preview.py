@@ -78,6 +78,7 @@ class Previewer:
         made: list[Preview] = []
         cards = [device] if device.type == "cuda" else []
         with torch.random.fork_rng(cards), engine.averaged(), engine.evaluating():
+            engine.forget_order()
             for batch in self._batches:
                 self._alive()
                 torch.manual_seed(SEED)

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from distributed_runs import CONFIG, Run
 from store_servers import s3_bucket
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pretrain.stop import INTERRUPTED
 
@@ -53,7 +54,10 @@ def test_one_process_with_twice_the_accumulation_gives_the_same_curve(
 def test_the_loss_falls_and_events_and_checkpoints_are_written(two_processes: Run) -> None:
     losses = two_processes.losses()
     assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
-    assert list((two_processes.folder / "tensorboard").glob("events.*"))
+    board = EventAccumulator(str(two_processes.folder / "tensorboard"))
+    board.Reload()
+    assert [tag.split("/")[-1] for tag in board.Tags()["images"]] == ["alignment"] * 3
+    assert {image.step for tag in board.Tags()["images"] for image in board.Images(tag)} == {0, 20}
     assert [name.split("_step_")[1] for name in two_processes.checkpoints()] == ["00000020"]
 
 

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 
 from pretrain.models.protocol import Family, Preview, Previewing
-from pretrain.validation import OWN
+from pretrain.validation import OWN, SEED
 from shards.collate import Batch
 from shards.corpus import Rows
 from shards.dataset import DataConfig
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from pretrain.config import Config
     from pretrain.engine import Engine
     from pretrain.start import Course, Say
-
-SEED = 0
-"""What torch is seeded with for every clip, so that only the weights make a difference."""
 
 
 class PreviewConfig(Section):

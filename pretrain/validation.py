@@ -36,7 +36,7 @@ Scores = Mapping[str, Mapping[str, Score]]
 """By set, then by group of clips."""
 OWN = "validation"
 SEED = 0
-"""What a model draws for a clip is the same in every validation, on every rank."""
+"""What a model draws for a clip is the same in every validation and preview, on every rank."""
 READERS = 2  # threads; loader processes would take longer to start than to read
 
 

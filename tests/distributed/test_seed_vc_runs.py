@@ -31,6 +31,7 @@ SIZES = (
     "train.log_every=1",
     "checkpoint.every=2",
     "checkpoint.keep_last=10",
+    "preview.clips=0",
 )
 
 

@@ -35,8 +35,8 @@ def conditioned(batch: Batch, online: OnlineConfig, sample_rate: int) -> Batch:
     The audio has ``sample_rate``. A clip's features are float32, the same in any company but for
     rounding, and carry no gradient. A clip under MIN_SECONDS counts as followed by silence.
     """
-    found = encoders(online)
     with _apart(batch.arrays["audio"].device):
+        found = encoders(online)
         rates = {found.content.sample_rate, found.style.sample_rate}
         clips = {rate: _clips(batch, sample_rate, rate) for rate in rates}
         content = found.content.encoded(clips[found.content.sample_rate])

@@ -225,6 +225,7 @@ class Engine:
             warnings.simplefilter("ignore")
             adam = _adamw(model, groups, self._optimizer, plain=self._plain)
             self._engine, _ = accelerator.prepare(model, adam)
+        _hide_from_transformers()
         self._zero: Any = self._engine.optimizer
         self._adam: Any = self._zero if self._plain else self._zero.optimizer
         self._numbers = {id(flat): number for number, flat in enumerate(self._flats)}
@@ -478,6 +479,16 @@ def _zero12_place(parameter: Any) -> tuple[int, int, int, int] | None:
         return None
     in_flat, in_parameter = mapping.hp_fragment_address, mapping.lp_fragment_address
     return mapping.param_group_index, in_flat.start, in_parameter.start, in_flat.numel
+
+
+def _hide_from_transformers() -> None:
+    """Let transformers load models whole: those beside the trained one are no part of its ZeRO.
+
+    Accelerate has told it of stage 3, under which it would split what it loads from now on.
+    """
+    from transformers.integrations import deepspeed
+
+    deepspeed.unset_hf_deepspeed_config()  # type: ignore[no-untyped-call]
 
 
 def _forget_zero3() -> None:

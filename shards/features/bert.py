@@ -13,7 +13,7 @@ from pydantic import Field
 
 from shards.clip import Clip
 from shards.errors import UserError
-from shards.features.model_folder import ModelFolder, Wanted, load_model, unloadable
+from shards.features.model_folder import ModelFolder, Wanted, best_device, load_model, unloadable
 from shards.section import Section
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def _model(folder: ModelFolder) -> BertModel:
 
     layers = folder.number("num_hidden_layers") - _UNREAD_LAYERS
     loaded: BertModel = load_model(
-        BertModel, folder, num_hidden_layers=layers, add_pooling_layer=False
+        BertModel, folder, best_device(), num_hidden_layers=layers, add_pooling_layer=False
     )
     return loaded
 

@@ -22,7 +22,10 @@ _SEGMENT_FRAMES = 100
 
 
 class CamPlusPlus(nn.Module):
-    """``[B, T, 80]`` mean-free log-mel frames -> ``[B, 192]``, for inference in eval mode."""
+    """``[B, T, 80]`` mean-free log-mel frames -> ``[B, 192]``, for inference in eval mode.
+
+    A clip gives the same in any company. Within, ``real`` is 1 on a clip's frames and 0 after them.
+    """
 
     def __init__(self) -> None:
         """Random weights, to be loaded."""
@@ -39,11 +42,18 @@ class CamPlusPlus(nn.Module):
         self.xvector.add_module("out_nonlinear", _norm_relu(channels))
         self.dense = _dense(2 * channels)
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """Statistics over the whole of T; at least three frames."""
-        states = self.xvector(self.head(frames.transpose(1, 2)))
-        statistics = torch.cat([states.mean(-1), states.std(-1, unbiased=True)], dim=1)
-        style: Tensor = self.dense(statistics[..., None])[..., 0]
+    def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        """``frames`` are 0 after each clip's ``lengths``, int64 [B] of three or more."""
+        states = self.head(frames.transpose(1, 2), _real(lengths, frames))
+        halved = (lengths + 1) // 2  # by the stride of the first layer
+        states = self.xvector.get_submodule("tdnn")(states)
+        real = _real(halved, states.transpose(1, 2))
+        for number in range(1, len(_BLOCKS) + 1):
+            for layer in self.xvector.get_submodule(f"block{number}").children():
+                states = layer(states, real)
+            states = self.xvector.get_submodule(f"transit{number}")(states)
+        states = self.xvector.get_submodule("out_nonlinear")(states)
+        style: Tensor = self.dense(_statistics(states, real)[..., None])[..., 0]
         return style
 
 
@@ -61,11 +71,12 @@ class Head(nn.Module):
         self.bn2 = nn.BatchNorm2d(_HEAD_CHANNELS)
         self.out_channels = _HEAD_CHANNELS * MEL_BINS // 8
 
-    def forward(self, bins: Tensor) -> Tensor:
+    def forward(self, bins: Tensor, real: Tensor) -> Tensor:
         """Channels and what is left of the frequency become one axis."""
-        states = F.relu(self.bn1(self.conv1(bins[:, None])))
-        states = self.layer2(self.layer1(states))
-        return F.relu(self.bn2(self.conv2(states))).flatten(1, 2)
+        states = F.relu(self.bn1(self.conv1(bins[:, None]))) * real[:, None]
+        for block in (*self.layer1, *self.layer2):
+            states = block(states, real)
+        return F.relu(self.bn2(self.conv2(states))).flatten(1, 2) * real
 
 
 class Residual(nn.Module):
@@ -85,10 +96,11 @@ class Residual(nn.Module):
             )
             self.shortcut.append(nn.BatchNorm2d(_HEAD_CHANNELS))
 
-    def forward(self, states: Tensor) -> Tensor:
+    def forward(self, states: Tensor, real: Tensor) -> Tensor:
         """Shapes as in the class."""
-        inner = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(states)))))
-        return F.relu(inner + self.shortcut(states))
+        inner = F.relu(self.bn1(self.conv1(states))) * real[:, None]
+        inner = self.bn2(self.conv2(inner))
+        return F.relu(inner + self.shortcut(states)) * real[:, None]
 
 
 class DenseLayer(nn.Module):
@@ -102,10 +114,10 @@ class DenseLayer(nn.Module):
         self.nonlinear2 = _norm_relu(_BOTTLENECK)
         self.cam_layer = ContextAwareMask(dilation)
 
-    def forward(self, states: Tensor) -> Tensor:
+    def forward(self, states: Tensor, real: Tensor) -> Tensor:
         """Shapes as in the class."""
-        inner = self.nonlinear2(self.linear1(self.nonlinear1(states)))
-        return torch.cat([states, self.cam_layer(inner)], dim=1)
+        inner = self.nonlinear2(self.linear1(self.nonlinear1(states))) * real
+        return torch.cat([states, self.cam_layer(inner, real)], dim=1)
 
 
 class ContextAwareMask(nn.Module):
@@ -120,18 +132,38 @@ class ContextAwareMask(nn.Module):
         self.linear1 = nn.Conv1d(_BOTTLENECK, _BOTTLENECK // 2, 1)
         self.linear2 = nn.Conv1d(_BOTTLENECK // 2, _GROWTH, 1)
 
-    def forward(self, states: Tensor) -> Tensor:
+    def forward(self, states: Tensor, real: Tensor) -> Tensor:
         """The gate of a frame sees the mean of all frames and that of the frame's segment."""
-        context = states.mean(-1, keepdim=True) + _segment_means(states)
+        means = states.sum(-1, keepdim=True) / real.sum(-1, keepdim=True)
+        context = means + _segment_means(states, real)
         gate = torch.sigmoid(self.linear2(F.relu(self.linear1(context))))
         local: Tensor = self.linear_local(states)
         return local * gate
 
 
-def _segment_means(states: Tensor) -> Tensor:
+def _real(lengths: Tensor, frames: Tensor) -> Tensor:
+    """[B, 1, T] of ``frames`` [B, T, C]: 1 before each of ``lengths``, then 0."""
+    place = torch.arange(frames.shape[1], device=lengths.device)
+    return (place < lengths[:, None])[:, None].to(frames.dtype)
+
+
+def _segment_means(states: Tensor, real: Tensor) -> Tensor:
     """[B, C, T]: each frame gets the mean of its 100 frames; the last segment may be shorter."""
-    means = F.avg_pool1d(states, _SEGMENT_FRAMES, _SEGMENT_FRAMES, ceil_mode=True)
+    pooled, share = (
+        F.avg_pool1d(part, _SEGMENT_FRAMES, _SEGMENT_FRAMES, ceil_mode=True)
+        for part in (states, real)
+    )
+    means = pooled / share.clamp(min=1 / _SEGMENT_FRAMES)
     return means.repeat_interleave(_SEGMENT_FRAMES, dim=-1)[..., : states.shape[-1]]
+
+
+def _statistics(states: Tensor, real: Tensor) -> Tensor:
+    """[B, C, T] -> [B, 2 C]: mean and unbiased standard deviation of each clip's frames."""
+    count = real.sum(-1)
+    means = (states * real).sum(-1) / count
+    apart = (states - means[..., None]) * real
+    deviations = (apart.square().sum(-1) / (count - 1)).sqrt()
+    return torch.cat([means, deviations], dim=1)
 
 
 def _conv3x3(stride: int) -> nn.Conv2d:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -10,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shards.clip import Clip
-from shards.features.mfcc import centred_mfcc
-from shards.features.sound import sound_of
+from shards.features.encoder import encoded_alone
+from shards.features.mfcc import DIMENSIONS, SAMPLE_RATE, mfcc
 
 if TYPE_CHECKING:
+    import torch
+
     from shards.pack.config import PackConfig
 
 _PER_SECOND = 50
@@ -27,6 +30,8 @@ class MfccContent:
     """
 
     member: ClassVar[str] = "content.npy"
+    sample_rate: ClassVar[int] = SAMPLE_RATE
+    channels: ClassVar[int] = DIMENSIONS
     needs_text: ClassVar[bool] = False
     needs_audio: ClassVar[bool] = True
 
@@ -37,8 +42,11 @@ class MfccContent:
 
     def compute(self, clip: Clip) -> NDArray[Any]:
         """Frames of the clip's audio; ValueError for audio that is too short."""
-        frames = centred_mfcc(sound_of(clip), _PER_SECOND)
-        return np.ascontiguousarray(frames.T, np.float16)
+        return np.ascontiguousarray(encoded_alone(self, clip), np.float16)
+
+    def encoded(self, clips: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """[39, frames] of each clip."""
+        return [mfcc(clip, _PER_SECOND).T for clip in clips]
 
     def about(self) -> dict[str, Any]:
         """The rate."""

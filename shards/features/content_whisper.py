@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,18 +14,22 @@ from pydantic import Field
 
 from shards.clip import Clip
 from shards.errors import UserError
-from shards.features.model_folder import ModelFolder, Wanted, load_model
-from shards.features.sound import sound_of
+from shards.features.encoder import encoded_alone
+from shards.features.model_folder import ModelFolder, Wanted, best_device, load_model
 from shards.section import Section
 
 if TYPE_CHECKING:
+    import torch
+
     from shards.pack.config import PackConfig
 
 SAMPLE_RATE = 16_000
 _PER_SECOND = 50
 _SAMPLES_PER_FRAME = SAMPLE_RATE // _PER_SECOND
 
-Floats = NDArray[np.float32]
+_FFT, _HOP = 400, 160
+_WINDOWS_AT_ONCE = 16
+"""0.3 GB for the widest layer of whisper-small."""
 
 
 class WhisperConfig(Section):
@@ -44,31 +48,57 @@ class WhisperContent:
     model: ModelFolder
 
     member: ClassVar[str] = "content.npy"
+    sample_rate: ClassVar[int] = SAMPLE_RATE
     needs_text: ClassVar[bool] = False
     needs_audio: ClassVar[bool] = True
 
     @classmethod
     def configured(cls, config: PackConfig, out: Path) -> WhisperContent:
-        """UserError without a model, or for a folder of another kind."""
+        """With the model that ``whisper`` names."""
+        return cls.of(config.whisper, "whisper")
+
+    @classmethod
+    def of(cls, config: WhisperConfig, section: str) -> WhisperContent:
+        """UserError without a model, or for a folder of another kind.
+
+        ``section`` is where ``config`` stands.
+        """
         wanted = Wanted("a transformers Whisper model", "whisper", "whatever else came with it")
-        model = ModelFolder.opened("whisper.model", config.whisper.model, wanted)
+        model = ModelFolder.opened(f"{section}.model", config.model, wanted)
         model.number("num_mel_bins")
         if model.number("max_source_positions") % _PER_SECOND:
             raise UserError(
-                f"whisper.model: 'max_source_positions' of the config.json in {model.path} is no "
+                f"{model.option}: 'max_source_positions' of the config.json in {model.path} is no "
                 f"multiple of {_PER_SECOND}; give the model's own config.json"
             )
         return cls(model)
 
+    @property
+    def channels(self) -> int:
+        """The width of the encoder."""
+        return self.model.number("d_model")
+
     def compute(self, clip: Clip) -> NDArray[Any]:
         """The states of the clip's audio; ValueError for audio that is too short."""
-        samples = sound_of(clip).at(SAMPLE_RATE).samples
+        return np.ascontiguousarray(encoded_alone(self, clip, best_device()), np.float16)
+
+    def encoded(self, clips: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """[hidden, frames] of each clip, their windows in one batch."""
+        import torch
+
         most = self.model.number("max_source_positions")
-        states = [
-            encoded(self.model, samples[start : start + most * _SAMPLES_PER_FRAME])[skipped:]
-            for start, skipped in windows(len(samples), most)
+        parts = [
+            _Part(number, clip[start : start + most * _SAMPLES_PER_FRAME], skipped)
+            for number, clip in enumerate(clips)
+            for start, skipped in windows(len(clip), most)
         ]
-        return np.ascontiguousarray(np.concatenate(states).T, np.float16)
+        states: list[list[torch.Tensor]] = [[] for _ in clips]
+        for first in range(0, len(parts), _WINDOWS_AT_ONCE):
+            some = parts[first : first + _WINDOWS_AT_ONCE]
+            for part, found in zip(some, _states(self.model, some), strict=True):
+                heard = len(part.samples) // _SAMPLES_PER_FRAME + 1
+                states[part.clip].append(found[part.skipped : heard])
+        return [torch.cat(found).T for found in states]
 
     def about(self) -> dict[str, Any]:
         """Rate and model."""
@@ -91,31 +121,54 @@ def windows(samples: int, most: int) -> Iterator[tuple[int, int]]:
     yield last * _SAMPLES_PER_FRAME, -last % most
 
 
-def encoded(folder: ModelFolder, samples: Floats) -> Floats:
-    """[samples of one window] -> [frames, hidden]: the window's rest is silence and left out."""
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """What one window holds of a clip, and how many of its frames an earlier one has."""
+
+    clip: int
+    samples: torch.Tensor
+    skipped: int
+
+
+def _states(folder: ModelFolder, parts: Sequence[_Part]) -> torch.Tensor:
+    """[parts, frames of a whole window, hidden]: the rest of each window is silence."""
+    size = folder.number("max_source_positions") * _SAMPLES_PER_FRAME
+    filled = parts[0].samples.new_zeros(len(parts), size)
+    for row, part in zip(filled, parts, strict=True):
+        row[: len(part.samples)] = part.samples
+    mel = log_mel(filled, folder.number("num_mel_bins"))
+    states: torch.Tensor = _encoder(folder, filled.device)(mel).last_hidden_state
+    return states
+
+
+def log_mel(windows: torch.Tensor, bands: int) -> torch.Tensor:
+    """[W, samples] at 16 kHz -> [W, bands, samples / 160], as every published Whisper takes them.
+
+    Radford et al. 2022, arXiv:2212.04356, section 2.2: log10 of the power, at most 8 below the
+    window's loudest, scaled to about -1..1.
+    """
     import torch
 
-    extractor, encoder = _extractor(folder), _encoder(folder)
-    features = extractor(samples, sampling_rate=SAMPLE_RATE, return_tensors="pt").input_features
-    with torch.inference_mode():
-        states = encoder(features.to(encoder.device)).last_hidden_state[0]
-    found: Floats = states[: len(samples) // _SAMPLES_PER_FRAME + 1].cpu().numpy()
-    return found
+    hann = torch.hann_window(_FFT, device=windows.device)
+    spectrum = torch.stft(windows, _FFT, _HOP, window=hann, return_complex=True)[..., :-1]
+    power = _filters(bands, windows.device) @ spectrum.abs().square()
+    logs = power.clamp(min=1e-10).log10()
+    return (torch.maximum(logs, logs.amax((1, 2), keepdim=True) - 8) + 4) / 4
 
 
 @cache
-def _encoder(folder: ModelFolder) -> Any:
+def _filters(bands: int, device: torch.device) -> torch.Tensor:
+    """[bands, 201] on Slaney's scale, up to 8 kHz."""
+    import torchaudio
+
+    bank: torch.Tensor = torchaudio.functional.melscale_fbanks(
+        _FFT // 2 + 1, 0.0, 8000.0, bands, SAMPLE_RATE, norm="slaney", mel_scale="slaney"
+    )
+    return bank.T.contiguous().to(device)
+
+
+@cache
+def _encoder(folder: ModelFolder, device: torch.device) -> Any:
     from transformers import WhisperModel
 
-    return load_model(WhisperModel, folder).get_encoder()
-
-
-@cache
-def _extractor(folder: ModelFolder) -> Any:
-    """Log-mel frames as every published Whisper takes them."""
-    from transformers import WhisperFeatureExtractor
-
-    return WhisperFeatureExtractor(  # type: ignore[no-untyped-call]
-        feature_size=folder.number("num_mel_bins"),
-        chunk_length=folder.number("max_source_positions") // _PER_SECOND,
-    )
+    return load_model(WhisperModel, folder, device).get_encoder()

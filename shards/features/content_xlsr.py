@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,14 +14,18 @@ from pydantic import Field
 
 from shards.clip import Clip
 from shards.errors import UserError
-from shards.features.hubert import SAMPLE_RATE, frames_per_second, hidden_states
-from shards.features.model_folder import ModelFolder, Wanted, load_model
-from shards.features.sound import sound_of
-from shards.features.units_hubert import normalised
+from shards.features.encoder import encoded_alone
+from shards.features.hubert import SAMPLE_RATE, frames_per_second, normalised
+from shards.features.model_folder import ModelFolder, Wanted, best_device, load_model
 from shards.section import Section
 
 if TYPE_CHECKING:
+    import torch
+
     from shards.pack.config import PackConfig
+
+_SECONDS_AT_ONCE = 60
+"""Padded audio of a forward pass: 0.4 GB for the first convolution of XLS-R."""
 
 
 class XlsrConfig(Section):
@@ -41,28 +46,47 @@ class XlsrContent:
     layers: int
 
     member: ClassVar[str] = "content.npy"
+    sample_rate: ClassVar[int] = SAMPLE_RATE
     needs_text: ClassVar[bool] = False
     needs_audio: ClassVar[bool] = True
 
     @classmethod
     def configured(cls, config: PackConfig, out: Path) -> XlsrContent:
-        """UserError without a model, or for more layers than it has."""
+        """With the model that ``xlsr`` names."""
+        return cls.of(config.xlsr, "xlsr")
+
+    @classmethod
+    def of(cls, config: XlsrConfig, section: str) -> XlsrContent:
+        """UserError without a model, or for more layers than it has.
+
+        ``section`` is where ``config`` stands.
+        """
         wanted = Wanted("wav2vec2-xls-r-300m", "wav2vec2", "whatever else came with it")
-        model = ModelFolder.opened("xlsr.model", config.xlsr.model, wanted)
+        model = ModelFolder.opened(f"{section}.model", config.model, wanted)
         layers = model.number("num_hidden_layers")
-        if config.xlsr.layers > layers:
+        if config.layers > layers:
             raise UserError(
-                f"xlsr.layers: {config.xlsr.layers} is more than the {layers} layers of "
+                f"{section}.layers: {config.layers} is more than the {layers} layers of "
                 f"{model.path}; write a number from 1 to {layers}"
             )
         frames_per_second(model)
-        return cls(model, config.xlsr.layers)
+        return cls(model, config.layers)
+
+    @property
+    def channels(self) -> int:
+        """The width of the model."""
+        return self.model.number("hidden_size")
 
     def compute(self, clip: Clip) -> NDArray[Any]:
         """The states of the clip's audio, levelled; ValueError for audio that is too short."""
-        samples = normalised(sound_of(clip).at(SAMPLE_RATE).samples)
-        states = hidden_states(_shortened(self.model, self.layers), samples)
-        return np.ascontiguousarray(states.T, np.float16)
+        return np.ascontiguousarray(encoded_alone(self, clip, best_device()), np.float16)
+
+    def encoded(self, clips: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """[hidden, frames] of each clip, levelled by itself."""
+        model = _shortened(self.model, self.layers, clips[0].device)
+        size = _clips_at_once(model, clips)
+        groups = [clips[first : first + size] for first in range(0, len(clips), size)]
+        return [found for group in groups for found in _states(model, group)]
 
     def about(self) -> dict[str, Any]:
         """Rate, layers and model."""
@@ -74,8 +98,28 @@ class XlsrContent:
         }
 
 
+def _clips_at_once(model: Any, clips: Sequence[torch.Tensor]) -> int:
+    if model.config.feat_extract_norm != "layer":
+        return 1  # a group norm over time would count the padding in
+    longest = max(len(clip) for clip in clips)
+    return max(1, _SECONDS_AT_ONCE * SAMPLE_RATE // longest)
+
+
+def _states(model: Any, clips: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """[hidden, frames] of each; neither attention nor convolutions see the padding."""
+    import torch
+
+    waves = [normalised(clip) for clip in clips]
+    lengths = torch.tensor([len(wave) for wave in waves], device=waves[0].device)
+    padded = torch.nn.utils.rnn.pad_sequence(waves, batch_first=True)
+    real = torch.arange(padded.shape[1], device=padded.device) < lengths[:, None]
+    states = model(padded, attention_mask=real.long()).last_hidden_state
+    frames = model._get_feat_extract_output_lengths(lengths).tolist()
+    return [found[:count].T for found, count in zip(states, frames, strict=True)]
+
+
 @cache
-def _shortened(folder: ModelFolder, layers: int) -> Any:
+def _shortened(folder: ModelFolder, layers: int, device: torch.device) -> Any:
     from transformers import Wav2Vec2Model
 
-    return load_model(Wav2Vec2Model, folder, num_hidden_layers=layers)
+    return load_model(Wav2Vec2Model, folder, device, num_hidden_layers=layers)

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shards.errors import UserError
-from shards.features.model_folder import ModelFolder, Wanted, load_model
+from shards.features.model_folder import ModelFolder, Wanted, best_device, load_model
 
 if TYPE_CHECKING:
+    import torch
     from transformers import HubertModel
 
 SAMPLE_RATE = 16_000
@@ -41,7 +42,7 @@ def whole_model(folder: ModelFolder) -> HubertModel:
     """The model as it is, loaded once per process."""
     from transformers import HubertModel
 
-    loaded: HubertModel = load_model(HubertModel, folder)
+    loaded: HubertModel = load_model(HubertModel, folder, best_device())
     return loaded
 
 
@@ -54,11 +55,16 @@ def model_up_to(folder: ModelFolder, layer: int) -> HubertModel:
     import torch
     from transformers import HubertModel
 
-    loaded: HubertModel = load_model(HubertModel, folder, num_hidden_layers=layer)
+    loaded: HubertModel = load_model(HubertModel, folder, best_device(), num_hidden_layers=layer)
     if loaded.config.do_stable_layer_norm:
         # Large models normalise after the last layer, which is not part of any layer's output.
         loaded.encoder.register_module("layer_norm", torch.nn.Identity())
     return loaded
+
+
+def normalised(samples: torch.Tensor) -> torch.Tensor:
+    """Zero mean and unit variance, as transformers' Wav2Vec2FeatureExtractor does it."""
+    return (samples - samples.mean()) / (samples.var(unbiased=False) + 1e-7).sqrt()
 
 
 def hidden_states(model: HubertModel, samples: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -6,11 +6,14 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import xxhash
 
 from shards.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
 
 _CONFIG = "config.json"
 # Patterns, because a large model comes in several files of weights.
@@ -73,13 +76,21 @@ class ModelFolder:
         return {"name": self.path.resolve().name, "fingerprint": self.fingerprint}
 
 
-def load_model(architecture: Any, folder: ModelFolder, **changes: Any) -> Any:
-    """An instance of the transformers class ``architecture``, in float32, ready for inference.
-
-    It stands on the GPU if there is one; ``changes`` overrule its config.json. UserError for
-    weights that cannot be read or that leave a part of the model without.
-    """
+def best_device() -> str:
+    """Where packing runs models: the GPU if there is one."""
     import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def load_model(
+    architecture: Any, folder: ModelFolder, device: str | torch.device, **changes: Any
+) -> Any:
+    """An instance of the transformers class ``architecture`` on ``device``, float32 and frozen.
+
+    ``changes`` overrule its config.json. UserError for weights that cannot be read or that leave a
+    part of the model without.
+    """
     from transformers.utils import logging
 
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
@@ -94,7 +105,7 @@ def load_model(architecture: Any, folder: ModelFolder, **changes: Any) -> Any:
     missing = sorted(set(found["missing_keys"]) - {"masked_spec_embed"})
     if missing:
         raise unloadable(folder, f"its weights lack {', '.join(missing[:3])}")
-    return model.float().eval().to("cuda" if torch.cuda.is_available() else "cpu")
+    return model.float().eval().requires_grad_(False).to(device)
 
 
 def unloadable(folder: ModelFolder, why: object) -> UserError:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
 from shards.clip import Clip
-from shards.errors import UserError
-from shards.features import campplus_checkpoint
-from shards.features.sound import sound_of
+from shards.features.campplus_checkpoint import CampplusFile, network
+from shards.features.encoder import encoded_alone
+from shards.features.model_folder import best_device
 from shards.section import Section
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SAMPLE_RATE = 16_000
 _MEL_BINS = 80
+_WINDOW, _HOP = 400, 160
 
 
 class CampplusConfig(Section):
@@ -37,59 +38,67 @@ class CampplusConfig(Section):
 class CampplusStyle:
     """``style.campplus``: float32 [192], of the whole clip."""
 
-    checkpoint: Path
+    checkpoint: CampplusFile
 
     member: ClassVar[str] = "style.npy"
+    sample_rate: ClassVar[int] = SAMPLE_RATE
+    channels: ClassVar[int] = 192
     needs_text: ClassVar[bool] = False
     needs_audio: ClassVar[bool] = True
 
     @classmethod
     def configured(cls, config: PackConfig, out: Path) -> CampplusStyle:
-        """UserError without a file, or for one that is not of CAM++."""
-        chosen, option = config.campplus.checkpoint, campplus_checkpoint.OPTION
-        if not chosen:
-            raise UserError(
-                f"{option}: not set; write {option}=FILE with the weights of CAM++ "
-                "(campplus_cn_common.bin), or take style.mean_mel, which needs none"
-            )
-        checkpoint = Path(chosen).expanduser()
-        campplus_checkpoint.read_weights(checkpoint)
-        return cls(checkpoint)
+        """With the file that ``campplus`` names."""
+        return cls.of(config.campplus, "campplus")
+
+    @classmethod
+    def of(cls, config: CampplusConfig, section: str) -> CampplusStyle:
+        """UserError without a file, or for one that is not of CAM++.
+
+        ``section`` is where ``config`` stands.
+        """
+        return cls(CampplusFile.opened(f"{section}.checkpoint", config.checkpoint))
 
     def compute(self, clip: Clip) -> NDArray[Any]:
         """The embedding of the clip's audio; ValueError for audio that is too short."""
-        import torch
+        return encoded_alone(self, clip, best_device())
 
-        model = campplus_checkpoint.network(self.checkpoint)
-        frames = filter_bank(sound_of(clip).at(SAMPLE_RATE).samples)
-        with torch.inference_mode():
-            style = model(frames[None].to(next(model.parameters()).device))[0]
-        found: NDArray[np.float32] = style.cpu().numpy()
-        return found
+    def encoded(self, clips: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """[192] of each clip."""
+        frames, lengths = filter_bank(clips)
+        return list(network(self.checkpoint, frames.device)(frames, lengths))
 
     def about(self) -> dict[str, Any]:
         """The weights, by name and fingerprint."""
         return {
             "feature": "style.campplus",
             "checkpoint": {
-                "name": self.checkpoint.name,
-                "fingerprint": campplus_checkpoint.fingerprint(self.checkpoint),
+                "name": self.checkpoint.path.name,
+                "fingerprint": self.checkpoint.fingerprint(),
             },
         }
 
 
-def filter_bank(samples: NDArray[np.float32]) -> torch.Tensor:
-    """16 kHz [samples] in -1..1 -> [frames at 100 Hz, 80], Kaldi's log filter bank, mean-free.
+def filter_bank(clips: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """16 kHz clips, [samples] in -1..1 each -> [B, frames at 100 Hz, 80] and frames, int64 [B].
 
-    Undithered, with 25 ms windows that lie wholly inside; the mean of each bin is that of the clip.
+    Kaldi's log filter bank, undithered, with 25 ms windows that lie wholly inside; the mean of each
+    bin is that of the clip. What follows a clip's frames is 0.
     """
     import torch
     import torchaudio
 
-    frames: torch.Tensor = torchaudio.compliance.kaldi.fbank(
-        torch.from_numpy(samples)[None],
-        num_mel_bins=_MEL_BINS,
-        dither=0.0,
-        sample_frequency=SAMPLE_RATE,
+    sizes = torch.tensor([len(clip) for clip in clips], device=clips[0].device)
+    padded = torch.nn.utils.rnn.pad_sequence(list(clips), batch_first=True)
+    hops = -(-padded.shape[1] // _HOP)
+    padded = torch.nn.functional.pad(padded, (0, hops * _HOP - padded.shape[1]))
+    # End to end, which Kaldi takes for one signal: windows across two clips are none of either's.
+    flat = torchaudio.compliance.kaldi.fbank(
+        padded.view(1, -1), num_mel_bins=_MEL_BINS, dither=0.0, sample_frequency=SAMPLE_RATE
     )
-    return frames - frames.mean(0, keepdim=True)
+    flat = torch.nn.functional.pad(flat, (0, 0, 0, len(clips) * hops - len(flat)))
+    frames = flat.view(len(clips), hops, _MEL_BINS)
+    lengths = (sizes - _WINDOW) // _HOP + 1
+    real = (torch.arange(hops, device=sizes.device) < lengths[:, None])[:, :, None]
+    means = (frames * real).sum(1, keepdim=True) / lengths[:, None, None]
+    return (frames - means) * real, lengths

@@ -6,19 +6,20 @@ channel is in it too, and two speakers may come out alike.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
 from numpy.typing import NDArray
 
 from shards.clip import Clip
+from shards.features.encoder import encoded_alone
 from shards.features.mel_spectrogram import MelParameters, mel_spectrogram
-from shards.features.sound import sound_of
 
 if TYPE_CHECKING:
-    from shards.audio import Audio
+    import torch
+
     from shards.pack.config import PackConfig
 
 SPECTRUM = MelParameters(sample_rate=22_050, n_fft=1024, hop=256, n_mels=96, epsilon=1e-9)
@@ -30,6 +31,8 @@ class MeanMelStyle:
     """``style.mean_mel``: float32 [192], of the whole clip."""
 
     member: ClassVar[str] = "style.npy"
+    sample_rate: ClassVar[int] = SPECTRUM.sample_rate
+    channels: ClassVar[int] = 2 * SPECTRUM.n_mels
     needs_text: ClassVar[bool] = False
     needs_audio: ClassVar[bool] = True
 
@@ -40,23 +43,24 @@ class MeanMelStyle:
 
     def compute(self, clip: Clip) -> NDArray[Any]:
         """The summary of the clip's audio; ValueError for audio that is too short."""
-        return mean_mel(sound_of(clip))
+        return encoded_alone(self, clip)
+
+    def encoded(self, clips: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """[192] of each clip."""
+        return [mean_mel(clip) for clip in clips]
 
     def about(self) -> dict[str, Any]:
         """The spectrum that is summed up."""
         return {"feature": "style.mean_mel", **asdict(SPECTRUM)}
 
 
-def mean_mel(audio: Audio) -> NDArray[np.float32]:
-    """float32 [192]: 96 means over time of the log bands, then 96 standard deviations.
+def mean_mel(samples: torch.Tensor) -> torch.Tensor:
+    """22.05 kHz [samples] -> [192]: means over time of 96 log bands, then standard deviations.
 
-    The mean of all bands is taken off the means, which takes out the level of the recording.
+    The mean of all bands is taken off the means, which takes the level of the recording out.
     """
     import torch
 
-    samples = torch.from_numpy(audio.at(SPECTRUM.sample_rate).samples)
     logs = mel_spectrogram(samples, SPECTRUM)
     means = logs.mean(-1)
-    summary = torch.cat([means - means.mean(), logs.std(-1, unbiased=False)])
-    found: NDArray[np.float32] = summary.numpy()
-    return found
+    return torch.cat([means - means.mean(), logs.std(-1, unbiased=False)])

@@ -27,6 +27,7 @@ from shards.features.hubert import (
     hidden_states,
     hubert_folder,
     model_up_to,
+    normalised,
 )
 from shards.features.kmeans import Codebook, codebook, gathered, refuse_other_codebook, sampled
 from shards.features.model_folder import ModelFolder
@@ -86,9 +87,11 @@ class HubertUnits:
 
     def frames(self, audio: Audio) -> Floats:
         """[frames, hidden]; ValueError for audio that is too short."""
+        import torch
+
         samples = long_enough(audio).at(SAMPLE_RATE).samples
         if _is_normalised(self.model):
-            samples = normalised(samples)
+            samples = normalised(torch.from_numpy(samples)).numpy()
         return hidden_states(model_up_to(self.model, self.layer), samples)
 
     def fit(self, frames: Sequence[Floats]) -> None:
@@ -114,12 +117,6 @@ class HubertUnits:
             "layer": self.layer,
             "model": self.model.about(),
         }
-
-
-def normalised(samples: Floats) -> Floats:
-    """Zero mean and unit variance, as transformers' Wav2Vec2FeatureExtractor does it."""
-    levelled: Floats = (samples - samples.mean()) / np.sqrt(samples.var() + np.float32(1e-7))
-    return levelled
 
 
 @cache

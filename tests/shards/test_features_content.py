@@ -9,12 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_models import clip_of, noise
+from tiny_models import clip_of, noise, save_whisper, save_xlsr
 from transformers import (
-    Wav2Vec2Config,
     Wav2Vec2FeatureExtractor,
     Wav2Vec2Model,
-    WhisperConfig,
     WhisperFeatureExtractor,
     WhisperModel,
 )
@@ -32,47 +30,14 @@ SECONDS = 2
 
 @pytest.fixture(scope="module")
 def whisper(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, WhisperModel]:
-    torch.manual_seed(0)
-    config = WhisperConfig(
-        d_model=24,
-        encoder_layers=2,
-        decoder_layers=1,
-        encoder_attention_heads=2,
-        decoder_attention_heads=2,
-        encoder_ffn_dim=32,
-        decoder_ffn_dim=32,
-        vocab_size=20,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
-        decoder_start_token_id=1,
-        max_source_positions=SECONDS * 50,
-        max_target_positions=8,
-    )
-    model = WhisperModel(config).eval()
     folder = tmp_path_factory.mktemp("whisper")
-    model.save_pretrained(folder)
-    return folder, model
+    return folder, save_whisper(folder, seconds=SECONDS)
 
 
 @pytest.fixture(scope="module")
 def xlsr(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Wav2Vec2Model]:
-    torch.manual_seed(0)
-    config = Wav2Vec2Config(
-        hidden_size=24,
-        num_hidden_layers=4,
-        num_attention_heads=2,
-        intermediate_size=32,
-        conv_dim=(16,) * 7,
-        num_conv_pos_embeddings=16,
-        num_conv_pos_embedding_groups=2,
-        do_stable_layer_norm=True,
-        feat_extract_norm="layer",
-    )
-    model = Wav2Vec2Model(config).eval()
     folder = tmp_path_factory.mktemp("xlsr")
-    model.save_pretrained(folder)
-    return folder, model
+    return folder, save_xlsr(folder)
 
 
 def feature_of(name: str, out: Path, **sections: Any) -> Feature:

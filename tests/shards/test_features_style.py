@@ -50,7 +50,7 @@ def directly(model: CamPlusPlus, audio: Audio) -> np.ndarray:
         sample_frequency=audio.sample_rate,
     )
     with torch.no_grad():
-        return model((frames - frames.mean(0))[None])[0].numpy()
+        return model((frames - frames.mean(0))[None], torch.tensor([len(frames)]))[0].numpy()
 
 
 def test_campplus_sees_the_filter_bank_of_the_whole_clip(

@@ -12,7 +12,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import BertConfig, BertForMaskedLM, BertModel, HubertConfig, HubertModel
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertModel,
+    HubertConfig,
+    HubertModel,
+    Wav2Vec2Config,
+    Wav2Vec2Model,
+    WhisperConfig,
+    WhisperModel,
+)
 from transformers.utils import logging
 
 from shards.audio import Audio
@@ -48,6 +58,49 @@ def save_hubert(folder: Path, *, seed: int = 0, is_large: bool = False) -> Huber
         feat_extract_norm="layer" if is_large else "group",
     )
     model = HubertModel(config).eval()
+    model.save_pretrained(folder)
+    return model
+
+
+def save_xlsr(folder: Path, *, is_large: bool = True) -> Wav2Vec2Model:
+    """A wav2vec 2.0 of 4 layers and 24 dimensions, laid out as XLS-R is, or as base models are."""
+    torch.manual_seed(0)
+    config = Wav2Vec2Config(
+        hidden_size=WIDTH,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=2,
+        intermediate_size=32,
+        conv_dim=(16,) * 7,
+        num_conv_pos_embeddings=16,
+        num_conv_pos_embedding_groups=2,
+        do_stable_layer_norm=is_large,
+        feat_extract_norm="layer" if is_large else "group",
+    )
+    model = Wav2Vec2Model(config).eval()
+    model.save_pretrained(folder)
+    return model
+
+
+def save_whisper(folder: Path, *, seconds: int) -> WhisperModel:
+    """A Whisper of 24 dimensions whose window is ``seconds``; 30 in the published ones."""
+    torch.manual_seed(0)
+    config = WhisperConfig(
+        d_model=WIDTH,
+        encoder_layers=2,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=32,
+        decoder_ffn_dim=32,
+        vocab_size=20,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        decoder_start_token_id=1,
+        max_source_positions=seconds * 50,
+        max_target_positions=8,
+    )
+    model = WhisperModel(config).eval()
     model.save_pretrained(folder)
     return model
 

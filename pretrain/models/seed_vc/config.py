@@ -9,6 +9,7 @@ import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from pretrain.models.protocol import Family
+from pretrain.models.seed_vc.online import OnlineConfig, refuse_other_width
 from shards import fields
 from shards.census import Census
 from shards.corpus import Corpus
@@ -45,6 +46,10 @@ class SeedVCConfig(Family):
     hidden_dim: int = Field(default=512, ge=2)
     head: int = Field(default=8, ge=1, description="attention heads")
     n_layer: int = Field(default=13, ge=1)
+    features: Literal["packed", "online"] = Field(
+        default="packed", description="where content and style come from: members, or the audio"
+    )
+    online: OnlineConfig = OnlineConfig()
     content_channels: int = Field(default=768, ge=1, description="of content.npy")
     content_dim: int = Field(default=512, ge=1, description="the length regulator's channels")
     content_codebook: int = Field(
@@ -95,16 +100,21 @@ class SeedVCConfig(Family):
         """Audio [L], content [content_channels, S], style [style_dim], F0 in Hz [F], 0: unvoiced.
 
         ``content_alt.npy`` [content_channels, S'] is the content of the same clip in another
-        timbre; a clip without it takes its content.
+        timbre; a clip without it takes its content. With online features content and style come
+        from the audio; F0 is packed always, because WORLD computes it on the host alone.
         """
         rate = self.mel_parameters.sample_rate
-        f0 = (fields.Field("f0.npy", pad=0, dtype="float32"),) if self.f0_condition else ()
-        return (
-            fields.Field("audio", pad=0, dtype="float32", sample_rate=rate),
+        audio = fields.Field("audio", pad=0, dtype="float32", sample_rate=rate)
+        packed = (
             fields.Field("content.npy", pad=0, dtype="float32"),
             fields.Field("content_alt.npy", pad=0, dtype="float32", required=False),
             fields.Field("style.npy", pad=0, dtype="float32"),
-            *f0,
+        )
+        f0 = fields.Field("f0.npy", pad=0, dtype="float32")
+        return (
+            audio,
+            *(packed if self.features == "packed" else ()),
+            *((f0,) if self.f0_condition else ()),
         )
 
     def targets(self, corpus: Corpus, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -112,7 +122,9 @@ class SeedVCConfig(Family):
         return np.ones(len(rows), dtype=np.int64)
 
     def check(self, census: Census) -> None:
-        """UserError if the clips lack a member."""
+        """UserError if the clips lack a member, or where online features will not do."""
+        if self.features == "online":
+            refuse_other_width(self.online, self.content_channels, self.style_dim)
         fields.require(census, self.fields(), self.name)
 
     def build(self) -> SeedVC:

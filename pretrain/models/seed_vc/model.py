@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from pretrain.models.growth import Growth
 from pretrain.models.protocol import Guide, Preview
+from pretrain.models.seed_vc.conditioning import conditioned
 from pretrain.models.seed_vc.config import SeedVCConfig
 from pretrain.models.seed_vc.dit import Estimator
 from pretrain.models.seed_vc.flow import Draws, distance, draw, noised
@@ -85,6 +86,7 @@ class SeedVC(nn.Module):
 
         Under a ``guide`` the distance from its velocities is added; both are then shown.
         """
+        batch = self.conditioned(batch)
         mel, lengths = padded_mel(batch, self.config.mel_parameters)
         draws = self._draws(batch, lengths, mel.shape[2], dropout=self.training)
         found, wanted = self._velocities(batch, mel, lengths, draws)
@@ -97,13 +99,14 @@ class SeedVC(nn.Module):
 
     def outputs(self, batch: Batch) -> Tensor:
         """Velocities [B, n_mels, T] for the draws of a training step."""
+        batch = self.conditioned(batch)
         mel, lengths = padded_mel(batch, self.config.mel_parameters)
         draws = self._draws(batch, lengths, mel.shape[2], dropout=True)
         return self._velocities(batch, mel, lengths, draws)[0]
 
     def previews(self, batch: Batch) -> list[Preview]:
         """Each clip's spectrogram and one that is sampled after its first part."""
-        config = self.config
+        batch, config = self.conditioned(batch), self.config
         mel, lengths = padded_mel(batch, config.mel_parameters)
         prompts, style = prompts_of(lengths), batch.arrays["style"]
         content = self._content(batch, lengths, prompts, mel.shape[2])
@@ -116,6 +119,12 @@ class SeedVC(nn.Module):
         velocity = guided(estimate, config.guidance)
         found = sampled(velocity, noise, mel, prompts, config.sampling_steps)
         return previewed(batch.keys, mel, found, lengths, prompts, config.mel_parameters)
+
+    def conditioned(self, batch: Batch) -> Batch:
+        """``batch`` with the content and style that `forward` reads, packed or computed now."""
+        if self.config.features == "packed":
+            return batch
+        return conditioned(batch, self.config.online, self.config.mel_parameters.sample_rate)
 
     def _draws(self, batch: Batch, lengths: Tensor, frames: int, *, dropout: bool) -> Draws:
         # A stand-in has no keys.

@@ -92,7 +92,7 @@ def _make_corpus(folder: Path, shards: Path, demo: Demo) -> None:
 
 def _summarise(run: Path, resume: list[str], demo: Demo) -> None:
     from pretrain.checkpoint.store import LocalStore
-    from pretrain.metrics import read_log
+    from pretrain.metrics.files import read_log
 
     log = read_log(run / "log.jsonl")
     losses = [record["loss"] for record in log if record["loss"] is not None]

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,7 +19,9 @@ from pretrain.engine import Engine, Processes
 from pretrain.handover import thaw
 from pretrain.initial import origin
 from pretrain.intake import StepData, take_step
-from pretrain.metrics import Metrics, Shown, StepRecord
+from pretrain.metrics.record import StepRecord
+from pretrain.metrics.recorder import Metrics
+from pretrain.metrics.terminal import Terminal
 from pretrain.models.protocol import Preview
 from pretrain.pace import Pace
 from pretrain.preflight import Ready
@@ -39,7 +42,18 @@ from pretrain.validation import Results, Validator
 from pretrain.watch import Watch
 from shards.ahead import on_device
 from shards.collate import Batch
+from shards.plan import StepPlan
 from shards.stream import stream
+
+
+@dataclass(frozen=True)
+class Took:
+    """The time of a step that ended as number ``step``: in all, of this rank's parts, by rank."""
+
+    step: int
+    seconds: float
+    spent: Mapping[str, float]
+    pace: Pace
 
 
 def train(
@@ -69,9 +83,9 @@ def train(
     previewer = Previewer(config, engine, course, watch.alive, say)
     batches, clock = own_batches(config, ready, course, processes), stopwatch(processes.device)
     is_first, skips, step, asked = processes.rank == 0, 0, start, Asked()
-    shown = Shown(say, config.train.log_every, processes.gather(os.uname().nodename))
+    terminal = Terminal(say, config.train.log_every, processes.gather(os.uname().nodename))
     with (
-        Metrics(folder, start, shown) if is_first else nullcontext() as metrics,
+        Metrics(folder, start, terminal) if is_first else nullcontext() as metrics,
         Saving(config, engine, course, resume, watch, say, note_saved(metrics)) as saving,
     ):
         show(metrics, start, validator.first(start), previewer.first(start))
@@ -79,50 +93,24 @@ def train(
             if step_plan.step in course.thaws:
                 with watch.patient():
                     thaw(config, course, step_plan.step, engine, saving, say)
-            began = time.perf_counter()
+            clock.reset()
             data = take_step(batches, ready.accumulation, plan, config.model, processes)
             note_failures(metrics, step + 1, data)
             if data.mistake:
                 break
             terms = accumulate(engine, teacher, data, config.seed, clock)
-            rate = config.optimizer.lr * rate_factor(
-                config.schedule, step_plan.step, target, course.resume_points
-            )
-            saving.saver.wait_for_copy()
-            moved = engine.step(rate)
+            rate = rate_at(config, course, step_plan.step)
+            moved = update(engine, saving, rate, clock)
+            clock.add("data", data.own_wait)
             asked, pace, means = reduced(
-                processes, stop.asked(), data.own_wait + clock.seconds, terms, data.tokens
+                processes, stop.asked(), clock.seconds("data", "forward"), terms, data.tokens
             )
             watch.stepped()
             step = step_plan.step + 1
             skips = 0 if moved else skips + 1
             if metrics:
-                record = StepRecord(
-                    step=step,
-                    target=target,
-                    time=round(time.time(), 3),
-                    epoch=plan.progress(step),
-                    loss=means.pop("loss"),
-                    lr=rate,
-                    rates=engine.rates(rate),
-                    tokens=data.tokens,
-                    padding=data.padding,
-                    seconds=time.perf_counter() - began,
-                    parts=means,
-                    gradient_norm=engine.gradient_norm,
-                    skipped=skips,
-                    clips=data.clips,
-                    audio_seconds=data.seconds,
-                    bucket=step_plan.bucket,
-                    data_seconds=data.waited,
-                    pace=pace,
-                    balance=data.balance,
-                    failed_clips=len(data.failures),
-                    stage=step_plan.segment.limits.stage,
-                    admitted_buckets=len(step_plan.segment.admitted),
-                    withheld=plan.withheld(step_plan),
-                )
-                metrics.write(record)
+                took = Took(step, clock.elapsed, clock.spent(), pace)
+                metrics.write(record_of(course, step_plan, data, took, means, engine, rate, skips))
             refuse_skips(config, processes, data, step, skips)
             if not asked.to_stop:  # who is asked to stop may have seconds
                 show(metrics, step, validator.after(step), previewer.after(step))
@@ -183,20 +171,76 @@ def accumulate(
     """Forward and backward over one rank's batches of a step; the model's terms, summed.
 
     Every loss is divided by the step's targets over all ranks, so that neither accumulation nor
-    padding nor the number of ranks changes the objective. ``clock`` times the forward passes; in
-    backward passes a rank waits for others.
+    padding nor the number of ranks changes the objective. ``clock`` times the passes; in backward
+    ones a rank waits for others.
     """
     sums: dict[str, Tensor] = {}
-    clock.reset()
     for batch in data.batches:
         torch.manual_seed(dropout_seed(seed, batch))
-        with clock.running():
+        with clock.running("forward"):
             terms = engine.forward(batch, teacher.guide(batch) if teacher else None)
         share = batch.weight / max(1, data.tokens)
-        engine.backward(terms["loss"].sum(), share, last=batch is data.batches[-1])
+        with clock.running("backward"):
+            engine.backward(terms["loss"].sum(), share, last=batch is data.batches[-1])
         for name, term in terms.items():
             sums[name] = sums.get(name, 0) + term.detach().sum() * batch.weight
     return sums
+
+
+def rate_at(config: Config, course: Course, step: int) -> float:
+    """The learning rate of a step."""
+    points = course.resume_points
+    return config.optimizer.lr * rate_factor(config.schedule, step, course.target, points)
+
+
+def update(engine: Engine, saving: Saving, rate: float, clock: Stopwatch) -> bool:
+    """Move the weights, once none of them is still to be copied for a checkpoint; as
+    `Engine.step`.
+    """
+    with clock.running("checkpoint"):
+        saving.saver.wait_for_copy()
+    with clock.running("optimizer"):
+        return engine.step(rate)
+
+
+def record_of(
+    course: Course,
+    step_plan: StepPlan,
+    data: StepData,
+    took: Took,
+    means: Mapping[str, float],
+    engine: Engine,
+    rate: float,
+    skips: int,
+) -> StepRecord:
+    """All that is told of a step; ``means`` are those of the model's terms."""
+    plan = course.plan
+    return StepRecord(
+        step=took.step,
+        target=course.target,
+        time=round(time.time(), 3),
+        epoch=plan.progress(took.step),
+        loss=means["loss"],
+        lr=rate,
+        rates=engine.rates(rate),
+        tokens=data.tokens,
+        padding=data.padding,
+        seconds=took.seconds,
+        spent=took.spent,
+        parts={name: mean for name, mean in means.items() if name != "loss"},
+        gradient_norm=engine.gradient_norm,
+        skipped=skips,
+        clips=data.clips,
+        audio_seconds=data.seconds,
+        bucket=step_plan.bucket,
+        pace=took.pace,
+        balance=data.balance,
+        failed_clips=len(data.failures),
+        stage=step_plan.segment.limits.stage,
+        admitted_buckets=len(step_plan.segment.admitted),
+        withheld=plan.withheld(step_plan),
+        gauges={},
+    )
 
 
 def reduced(

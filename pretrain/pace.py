@@ -48,6 +48,7 @@ class Pace:
             "slowest_rank": self.slowest,
             "slowest_seconds": float(self.seconds.max()),
             "median_seconds": self.median,
+            "slowest_over_median": self.slowest_over_median,
         }
 
 

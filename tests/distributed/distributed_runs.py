@@ -15,7 +15,7 @@ from pathlib import Path
 from run_server import Started
 
 from launch.accelerate import launch_command, search_path
-from pretrain.metrics import read_log
+from pretrain.metrics.files import read_log
 from pretrain.zero import DeepSpeedConfig
 
 CONFIG = Path("configs/quickstart.yaml").resolve()

@@ -24,7 +24,7 @@ from pretrain.checkpoint.manifest import DamageError, Manifest
 from pretrain.checkpoint.restore import check_files
 from pretrain.checkpoint.store import LocalStore, newest
 from pretrain.config import load
-from pretrain.metrics import read_log
+from pretrain.metrics.files import read_log
 
 RANKS = 2
 RANDOM = "random"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from distributed_runs import CONFIG, TINY, Run
 
-from pretrain.metrics import read_log
+from pretrain.metrics.files import read_log
 
 KILLER = Path(__file__).with_name("killed_run.py")
 EVERY = 1

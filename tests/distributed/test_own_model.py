@@ -7,7 +7,7 @@ from pathlib import Path
 from distributed_runs import zero_environment
 from run_server import Started
 
-from pretrain.metrics import read_log
+from pretrain.metrics.files import read_log
 
 SETTINGS = """
 run: {name: own, dir: runs}

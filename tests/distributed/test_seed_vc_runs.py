@@ -9,7 +9,7 @@ from distributed_runs import Run
 
 from pretrain.checkpoint.restore import whole
 from pretrain.checkpoint.store import LocalStore, read_manifest
-from pretrain.metrics import read_log
+from pretrain.metrics.files import read_log
 
 DEMO = Path("configs/seed_vc_demo.yaml").resolve()
 STEPS, THAW, LONGER = 10, 4, 5

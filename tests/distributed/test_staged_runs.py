@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pretrain.checkpoint.restore import whole
 from pretrain.checkpoint.store import LocalStore, read_manifest
-from pretrain.metrics import read_log
+from pretrain.metrics.files import read_log
 
 STEPS, BOUNDARY = 12, 6
 STAGED = (

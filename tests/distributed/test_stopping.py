@@ -10,7 +10,7 @@ from pathlib import Path
 from distributed_runs import Run, children
 from run_server import Started
 
-from pretrain.metrics import read_log
+from pretrain.metrics.files import read_log
 from pretrain.stop import INTERRUPTED
 
 

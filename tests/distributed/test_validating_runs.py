@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from launch.main import app
 from pretrain.checkpoint.keep import VALIDATION_LOSS
 from pretrain.checkpoint.store import LocalStore, read_manifest
-from pretrain.metrics import read_log
+from pretrain.metrics.files import read_log
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,18 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pretrain.checkpoint.saver import Saved
-from pretrain.metrics import Metrics, Shown, StepRecord, read_log
+from pretrain.metrics.files import read_log
+from pretrain.metrics.record import StepRecord
+from pretrain.metrics.recorder import Metrics
+from pretrain.metrics.terminal import Terminal
 from pretrain.pace import LEAST_STEPS, Pace
 from shards.reading import Failure
 
 HOSTS = ("node1", "node1", "node2", "node2")
-QUIET = Shown(lambda _: None, every=1, hosts=HOSTS)
+
+
+def terminal(say: Callable[[str], object] = lambda _: None, every: int = 1) -> Terminal:
+    return Terminal(say, every, HOSTS)
 
 
 def record(step: int, loss: float = 2.0) -> StepRecord:
@@ -35,13 +41,14 @@ def record(step: int, loss: float = 2.0) -> StepRecord:
         clips=4,
         audio_seconds=20.0,
         bucket=1,
-        data_seconds=0.1,
+        spent={"data": 0.1, "forward": 0.15},
         pace=Pace(np.array([0.2, 0.2, 0.2, 0.3])),
         balance=1.01,
         failed_clips=0,
         stage=0,
         admitted_buckets=4,
         withheld=0.0,
+        gauges={"memory/host_gb": 1.5},
     )
 
 
@@ -53,7 +60,7 @@ def events_of(run_folder: Path) -> EventAccumulator:
 
 
 def test_clips_left_out_are_listed_with_step_shard_and_key(tmp_path: Path) -> None:
-    with Metrics(tmp_path, 0, QUIET) as metrics:
+    with Metrics(tmp_path, 0, terminal()) as metrics:
         metrics.failed(7, (Failure("a.tar", "k", "gone"), Failure("b.tar", "l", "cut")))
     lines = [json.loads(line) for line in (tmp_path / "data_errors.jsonl").read_text().splitlines()]
     assert lines[0] == {"step": 7, "shard": "a.tar", "key": "k", "reason": "gone"}
@@ -61,20 +68,21 @@ def test_clips_left_out_are_listed_with_step_shard_and_key(tmp_path: Path) -> No
 
 
 def test_the_log_has_one_object_a_step_with_the_promised_keys(tmp_path: Path) -> None:
-    with Metrics(tmp_path, 0, QUIET) as metrics:
+    with Metrics(tmp_path, 0, terminal()) as metrics:
         metrics.write(record(1))
     (line,) = read_log(tmp_path / "log.jsonl")
     assert {"step", "epoch", "loss", "lr", "tokens", "padding", "seconds", "top3"} <= line.keys()
     assert line["tokens_per_second"] == 200.0
+    assert (line["forward_seconds"], line["memory/host_gb"]) == (0.15, 1.5)
 
 
 def test_a_resumed_log_is_cut_back_to_the_restored_step(tmp_path: Path) -> None:
-    with Metrics(tmp_path, 0, QUIET) as metrics:
+    with Metrics(tmp_path, 0, terminal()) as metrics:
         for step in range(1, 8):
             metrics.write(record(step))
     with (tmp_path / "log.jsonl").open("a") as log:
         log.write('{"step": 8, "lo')  # what a kill leaves
-    with Metrics(tmp_path, 5, QUIET) as metrics:
+    with Metrics(tmp_path, 5, terminal()) as metrics:
         metrics.write(record(6, loss=9.0))
     assert [(r["step"], r["loss"]) for r in read_log(tmp_path / "log.jsonl")] == [
         *((step, 2.0) for step in range(1, 6)),
@@ -87,7 +95,7 @@ def test_a_rank_that_holds_others_up_is_drawn_and_named_under_the_line_of_a_step
 ) -> None:
     said = list[str]()
     every = LEAST_STEPS
-    with Metrics(tmp_path, 0, Shown(said.append, every=every, hosts=HOSTS)) as metrics:
+    with Metrics(tmp_path, 0, terminal(said.append, every)) as metrics:
         for step in range(1, 2 * every + 1):
             metrics.write(record(step))
     lines = [text for text in said if not text.startswith("step 9/9")]  # the target's own
@@ -100,15 +108,15 @@ def test_a_rank_that_holds_others_up_is_drawn_and_named_under_the_line_of_a_step
     (row, *_) = read_log(tmp_path / "log.jsonl")
     assert (row["slowest_rank"], row["slowest_seconds"], row["median_seconds"]) == (3, 0.3, 0.2)
     events = events_of(tmp_path)
-    assert {event.value for event in events.Scalars("speed/slowest_rank")} == {3}
-    assert events.Scalars("speed/slowest_over_median")[0].value == pytest.approx(1.5)
+    assert {event.value for event in events.Scalars("ranks/slowest")} == {3}
+    assert events.Scalars("ranks/slowest_over_median")[0].value == pytest.approx(1.5)
 
 
 def test_saves_are_listed_and_drawn_and_cut_back_where_the_run_goes_on(tmp_path: Path) -> None:
-    with Metrics(tmp_path, 0, QUIET) as metrics:
+    with Metrics(tmp_path, 0, terminal()) as metrics:
         for step in (2, 4, 6):
             metrics.saved(Saved(step, seconds=step / 4, bytes=1000, time=1.7e9 + step))
-    with Metrics(tmp_path, 4, QUIET) as metrics:
+    with Metrics(tmp_path, 4, terminal()) as metrics:
         metrics.saved(Saved(6, seconds=9.0, bytes=1000, time=1.8e9))
     rows = read_log(tmp_path / "saves.jsonl")
     assert [(row["step"], row["seconds"]) for row in rows] == [(2, 0.5), (4, 1.0), (6, 9.0)]
@@ -118,10 +126,10 @@ def test_saves_are_listed_and_drawn_and_cut_back_where_the_run_goes_on(tmp_path:
 
 
 def test_tensorboard_shows_one_value_a_step_after_a_resume(tmp_path: Path) -> None:
-    with Metrics(tmp_path, 0, QUIET) as metrics:
+    with Metrics(tmp_path, 0, terminal()) as metrics:
         for step in range(1, 8):
             metrics.write(record(step))
-    with Metrics(tmp_path, 5, QUIET) as metrics:
+    with Metrics(tmp_path, 5, terminal()) as metrics:
         metrics.write(record(6, loss=9.0))
     events = events_of(tmp_path)
     assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3, 4, 5, 6]
@@ -131,7 +139,7 @@ def test_tensorboard_shows_one_value_a_step_after_a_resume(tmp_path: Path) -> No
 
 
 def test_a_loss_that_is_not_finite_is_still_json(tmp_path: Path) -> None:
-    with Metrics(tmp_path, 0, QUIET) as metrics:
+    with Metrics(tmp_path, 0, terminal()) as metrics:
         metrics.write(record(1, loss=float("nan")))
     text = (tmp_path / "log.jsonl").read_text()
     assert json.loads(text, parse_constant=lambda _: "not json")["loss"] is None
@@ -141,7 +149,7 @@ def test_a_full_disk_leaves_steps_out_and_does_not_stop_the_run(
     disk_of: Callable[[str], Path],
 ) -> None:
     disk, said = disk_of("64k"), list[str]()
-    with Metrics(disk / "run", 0, Shown(said.append, every=1000, hosts=HOSTS)) as metrics:
+    with Metrics(disk / "run", 0, terminal(said.append, 1000)) as metrics:
         metrics.write(record(1))
         (disk / "other").write_bytes(bytes(64 * 1024 - 16 * 1024))
         for step in range(2, 400):

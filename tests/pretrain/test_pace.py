@@ -27,6 +27,7 @@ def test_the_slowest_rank_of_a_step_and_the_median() -> None:
         "slowest_rank": 2,
         "slowest_seconds": 1.5,
         "median_seconds": 1.0,
+        "slowest_over_median": 1.5,
     }
     assert pace(1.0, 1.0, 1.5, 1.0, 0.5).slowest_over_median == 1.5
     assert pace(0.0, 0.0).slowest_over_median == 1.0

@@ -17,7 +17,7 @@ import pytest
 from two_nodes import Cluster, processes_with, wait_until
 from typer.testing import CliRunner
 
-from pretrain.metrics import read_log
+from pretrain.metrics.files import read_log
 from slurm.cli import app
 
 QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart.yaml"

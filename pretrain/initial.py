@@ -21,6 +21,7 @@ from pretrain.validation import HeldOut, measured
 from pretrain.weights.bring import Initial
 from pretrain.weights.fit import Fit
 from pretrain.weights.found import KINDS, OptimizerState
+from pretrain.weights.importing import assumed
 from pretrain.weights.read import exact
 from pretrain.weights.table import as_text, by_component
 
@@ -99,6 +100,8 @@ def check(
             f"have {theirs:.4f}: see that it is of this model and that the shards hold its tokens "
             "and phonemes, or write init_check=false"
         )
+    if untold := assumed(initial.weights, config.model, source="as this run's config has it"):
+        say(f"init_from: {untold}")
     say(f"init_from: loss {ours:.4f} on {after.clips} clips, with fresh weights {theirs:.4f}")
     return told
 

@@ -21,7 +21,8 @@ class Field:
     """One member of a clip: ``phonemes.npy``, its padding value and its dtype in a batch.
 
     The member `AUDIO` is the clip's audio of whatever format, as samples [length]; they are
-    resampled to ``sample_rate`` unless that is None.
+    resampled to ``sample_rate`` unless that is None. ``shape`` is what an array must be, axis by
+    axis: a setting and its value, or None for any length.
     """
 
     member: str
@@ -29,6 +30,21 @@ class Field:
     dtype: str
     required: bool = True
     sample_rate: int | None = None
+    shape: tuple[tuple[str, int] | None, ...] | None = None
+
+    def mistaken(self, found: tuple[int, ...]) -> str | None:
+        """What is wrong with an array of the shape ``found``, if something is."""
+        wanted = self.shape
+        if wanted is None or (
+            len(found) == len(wanted)
+            and all(
+                axis is None or axis[1] == size for axis, size in zip(wanted, found, strict=True)
+            )
+        ):
+            return None
+        names = ("any length" if axis is None else f"{axis[0]}={axis[1]}" for axis in wanted)
+        given = " x ".join(map(str, found))
+        return f"{self.member} has the shape {given} where {' x '.join(names)} is expected"
 
     @property
     def name(self) -> str:
@@ -47,14 +63,33 @@ def require(census: Census, fields: tuple[Field, ...], model: str) -> None:
             source, local = census.corpus.source_of(row)
             raise UserError(
                 f"data.path: clip {source.index.key(local)} in {source.index.folder} has no "
-                f"{field.member}, which model {model} needs; {_remedy(field.name)}"
+                f"{field.member}, which model {model} needs; {_remedy(field.name, source.index)}"
             )
 
 
-def _remedy(name: str) -> str:
+def refuse_shorter(census: Census, seconds: float, model: str) -> None:
+    """UserError if a clip that a run takes is shorter than the model can do with."""
+
+    def long_enough(index: Index, start: int, stop: int) -> npt.NDArray[np.bool_]:
+        found: npt.NDArray[np.bool_] = index.column("seconds").slice(start, stop) >= seconds
+        return found
+
+    row = census.first_without(long_enough)
+    if row >= 0:
+        source, local = census.corpus.source_of(row)
+        lasts = float(census.corpus.seconds(np.array([row]))[0])
+        raise UserError(
+            f"data.path: clip {source.index.key(local)} in {source.index.folder} lasts {lasts:.3f} "
+            f"s, too short for model {model}; set data.min_seconds={seconds:.2g}"
+        )
+
+
+def _remedy(name: str, index: Index) -> str:
     if name == AUDIO:
         return "pack the corpus again with audio.store=flac"
-    return "pack the corpus again with it, or leave such clips out with data.filter"
+    again = "pack the corpus again with it"
+    some = name in index.about["lengths"]
+    return f"{again}, or leave such clips out with data.filter" if some else again
 
 
 def _everywhere(index: Index, name: str) -> bool:

@@ -214,10 +214,18 @@ class _SourceReader:
         parts = [found[clip][start:end] for clip, start, end in places]
         if list(map(xxh3_64_intdigest, parts)) != member.checksums:
             raise _UnreadableError(f"{member.name} is not what was packed: its checksum differs")
+        treatment = self._treatment[member.name]
         try:
-            return self._treatment[member.name].decode(parts)
+            column = treatment.decode(parts)
         except CANNOT_DECODE as error:
             raise _UnreadableError(f"{member.name} cannot be decoded: {error}") from error
+        self._refuse_other_shapes(self._fields[treatment.field], column)
+        return column
+
+    def _refuse_other_shapes(self, field: Field, column: Column) -> None:
+        for array in listed(column) if field.shape is not None else ():
+            if (mistake := field.mistaken(array.shape)) is not None:
+                raise _UnreadableError(mistake)
 
     def expect(self, local: Rows) -> None:
         shards = np.searchsorted(self.index.shard_starts, local, side="right") - 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -68,12 +69,19 @@ def sizes_told(weights: Weights, family: str) -> Sizes:
     return Sizes(found) if found else upstream.sizes_of(weights.shapes())
 
 
-def assumed(weights: Weights, model: Family, overrides: Sequence[str] = ()) -> str:
-    """What of a model of these weights neither they nor the overrides told; "" if all was."""
+def assumed(
+    weights: Weights,
+    model: Family,
+    overrides: Sequence[str] = (),
+    source: str = "so upstream's presets have it",
+) -> str:
+    """What of a model of these weights neither they nor the overrides told, and who did; "" if all
+    was told.
+    """
     given = {override.partition("=")[0].removeprefix("model.") for override in overrides}
     keys = [key for key in sizes_told(weights, model.name).assumed if key not in given]
-    told = ", ".join(f"model.{key}={getattr(model, key)}" for key in keys)
-    return told and f"{weights.place} does not tell {told}: so upstream's presets have it"
+    told = ", ".join(f"model.{key}={attrgetter(key)(model)}" for key in keys)
+    return told and f"{weights.place} does not tell {told}: {source}"
 
 
 def _refuse_unknown(family: str) -> None:

@@ -71,7 +71,8 @@ def _averaged(averages: Any, net: Net, place: str) -> Net:
     parts = {}
     for part, state in net.items():
         names = [name for name in state if _NOT_AVERAGED not in name]
-        found = list(averages[part][0]) if part in averages else []
+        kept = averages.get(part)
+        found = list(kept[0]) if isinstance(kept, list | tuple) and kept else []
         if len(found) != len(names):
             raise UserError(
                 f"--ema: {place} holds {len(found)} averages for the {len(names)} weights of "

@@ -29,7 +29,12 @@ Net = dict[str, OrderedDict[str, Tensor]]
 
 
 def export(weights: Weights, out: Path, dtype: str) -> Path:
-    """Write the weights of both components, and name the file. UserError for another model's."""
+    """Write the weights of both components, and name the file.
+
+    UserError for another model's, and where ``out`` is a folder.
+    """
+    if out.is_dir():
+        raise UserError(f"{out} is a folder; write {out / 'ft_model.pth'}")
     return write({"net": net_of(weights, dtype)}, out)
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import zlib
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,9 @@ from pretrain.groups import OptimizerConfig
 from pretrain.models.outline import outline
 from pretrain.models.protocol import Guide
 from pretrain.models.seed_vc.config import SeedVCConfig
-from pretrain.models.seed_vc.flow import draw
+from pretrain.models.seed_vc.flow import Draws, draw
 from pretrain.models.seed_vc.model import SeedVC
 from shards.collate import Batch
-from shards.errors import UserError
 
 SMALL: dict[str, Any] = {
     "hidden_dim": 32,
@@ -157,7 +157,57 @@ def test_a_model_is_no_distance_from_itself(config: SeedVCConfig) -> None:
     torch.testing.assert_close(terms["loss"], terms["flow_matching"])
 
 
-@pytest.mark.parametrize(("option", "width"), [("content_channels", 12), ("style_dim", 192)])
-def test_features_of_another_width_are_refused(option: str, width: int) -> None:
-    with pytest.raises(UserError, match=rf"set model\.{option}={width}"):
-        SeedVC(config_of(**{option: 13}))(batch_of("a"))
+@pytest.mark.parametrize(
+    ("member", "shape", "said"),
+    [
+        ("content.npy", (12, 30), None),
+        ("content.npy", (30, 12), "30 x 12 where model.content_channels=12 x any length"),
+        ("style.npy", (1, 192), "1 x 192 where model.style_dim=192 is"),
+        ("f0.npy", (1, 30), "1 x 30 where any length is"),
+    ],
+)
+def test_packed_features_of_another_shape_are_told(
+    member: str, shape: tuple[int, ...], said: str | None
+) -> None:
+    (field,) = (f for f in config_of(f0_condition=True).fields() if f.member == member)
+    mistake = field.mistaken(shape)
+    assert (mistake is None) if said is None else (said in str(mistake))
+
+
+def drawn(count: int, **changes: Any) -> Draws:
+    torch.manual_seed(5)
+    keys = [str(number) for number in range(count)]
+    return draw(config_of(**changes), keys, torch.full((count,), 101), 1)
+
+
+def test_what_is_drawn_is_spread_as_the_objective_says() -> None:
+    draws = drawn(4000)
+    has_prompt = draws.prompt_lengths > 0
+    assert 0.87 < has_prompt.float().mean() < 0.92  # a hundredth of the prompts is of no frame
+    lengths = draws.prompt_lengths[has_prompt].float()
+    assert lengths.max() <= 99 and 48 < lengths.mean() < 53
+    assert 0.88 < draws.keep.mean() < 0.92
+    counts = torch.histc(draws.time, 10, 0, 1)
+    assert counts.min() > 320 and counts.max() < 480
+    normal = torch.logit(drawn(4000, time_sampling="logit_normal").time)
+    assert abs(normal.mean()) < 0.1 and 0.95 < normal.std() < 1.05
+
+
+def test_conditions_are_left_out_in_training_alone() -> None:
+    model, batch = SeedVC(config_of(class_dropout=0.999999)), batch_of("a", "c")
+    training = losses(model, batch)
+    other = {**batch.arrays, "style": batch.arrays["style"] + 1}
+    torch.testing.assert_close(losses(model, replace(batch, arrays=other)), training)
+    model.eval()
+    kept = losses(model, batch)
+    assert not torch.isclose(kept, losses(model, replace(batch, arrays=other))).any()
+
+
+def test_after_the_prompt_the_content_is_of_the_other_timbre_where_there_is_one() -> None:
+    model, batch = SeedVC(config_of()), batch_of("a", "b")
+    lengths, prompts = torch.tensor([20, 20]), torch.tensor([7, 7])
+    own = model._regulated(batch, "content", lengths, 20)
+    other = model._regulated(batch, "content_alt", lengths, 20)
+    found = model._content(batch, lengths, prompts, 20)
+    torch.testing.assert_close(found[0], own[0])
+    torch.testing.assert_close(found[1], torch.cat([own[1, :7], other[1, 7:]]))

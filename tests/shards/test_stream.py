@@ -16,7 +16,7 @@ from shards.audio import Audio
 from shards.collate import Batch
 from shards.dataset import DataConfig, SourceConfig, open_plan, refuse_damaged_shards
 from shards.errors import UserError
-from shards.fields import Field, require
+from shards.fields import Field, refuse_shorter, require
 from shards.index import Index
 from shards.index_writer import write_index
 from shards.pack.encode import flac
@@ -392,3 +392,13 @@ def test_clips_without_a_needed_member_can_be_left_out_with_a_filter(tmp_path: P
     with pytest.raises(UserError, match=r"clip c5 in .* has no audio, .* with audio\.store=flac"):
         require(plan(None).census, audio, "m")
     require(plan("semantic < 25").census, audio, "m")
+    refuse_shorter(plan(None).census, 1.0, "m")
+    with pytest.raises(UserError, match=r"c0 .* lasts 1\.000 s, .* set data\.min_seconds=1\.5"):
+        refuse_shorter(plan(None).census, 1.5, "m")
+
+    whole = plan("semantic > 0")
+    odd = (Field("semantic.npy", 0, "int64", shape=(("model.tokens", 20),)),)
+    config = DataConfig(path=str(tmp_path), workers=0)
+    wrong = r"semantic\.npy has the shape 2[1-5] where model\.tokens=20 is expected"
+    with pytest.raises(UserError, match=wrong):
+        list(stream(whole, odd, range(3), rank=0, world_size=1, config=config))

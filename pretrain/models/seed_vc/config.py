@@ -105,12 +105,14 @@ class SeedVCConfig(Family):
         """
         rate = self.mel_parameters.sample_rate
         audio = fields.Field("audio", pad=0, dtype="float32", sample_rate=rate)
+        channels = (("model.content_channels", self.content_channels), None)
+        style = (("model.style_dim", self.style_dim),)
         packed = (
-            fields.Field("content.npy", pad=0, dtype="float32"),
-            fields.Field("content_alt.npy", pad=0, dtype="float32", required=False),
-            fields.Field("style.npy", pad=0, dtype="float32"),
+            fields.Field("content.npy", 0, "float32", shape=channels),
+            fields.Field("content_alt.npy", 0, "float32", required=False, shape=channels),
+            fields.Field("style.npy", 0, "float32", shape=style),
         )
-        f0 = fields.Field("f0.npy", pad=0, dtype="float32")
+        f0 = fields.Field("f0.npy", 0, "float32", shape=(None,))
         return (
             audio,
             *(packed if self.features == "packed" else ()),
@@ -122,10 +124,12 @@ class SeedVCConfig(Family):
         return np.ones(len(rows), dtype=np.int64)
 
     def check(self, census: Census) -> None:
-        """UserError if the clips lack a member, or where online features will not do."""
+        """UserError if clips lack a member or a frame, or where online features will not do."""
         if self.features == "online":
             refuse_other_width(self.online, self.content_channels, self.style_dim)
         fields.require(census, self.fields(), self.name)
+        mel = self.mel_parameters
+        fields.refuse_shorter(census, 2 * mel.hop / mel.sample_rate, self.name)
 
     def build(self) -> SeedVC:
         """A freshly initialised model (imports torch)."""

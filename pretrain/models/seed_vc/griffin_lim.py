@@ -24,7 +24,7 @@ def griffin_lim(mel: Tensor, parameters: MelParameters) -> Tensor:
     """
     magnitude = magnitudes(mel, parameters)
     if mel.shape[1] * parameters.hop <= parameters.n_fft:  # no frame to be reflected
-        return torch.zeros(mel.shape[1] * parameters.hop)
+        return torch.zeros((mel.shape[1] - 1) * parameters.hop)
     samples: Tensor = torchaudio.functional.griffinlim(
         magnitude,
         torch.hann_window(parameters.n_fft, device=mel.device),

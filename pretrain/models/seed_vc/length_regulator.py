@@ -92,7 +92,7 @@ class Stretched:
 def norm_within(x: Tensor, spanned: Tensor, norm: nn.GroupNorm) -> Tensor:
     """Group norm with one group of [B, C, T] over the frames ``spanned``, bool [B, 1, T]."""
     exact = x.float()
-    count = spanned.sum((1, 2), keepdim=True) * x.shape[1]
+    count = (spanned.sum((1, 2), keepdim=True) * x.shape[1]).clamp(min=1)
     mean = (exact * spanned).sum((1, 2), keepdim=True) / count
     apart = (exact - mean) * spanned
     variance = apart.square().sum((1, 2), keepdim=True) / count

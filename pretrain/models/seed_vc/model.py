@@ -18,7 +18,6 @@ from pretrain.models.seed_vc.length_regulator import LengthRegulator, Stretched,
 from pretrain.models.seed_vc.preview import previewed
 from pretrain.models.seed_vc.sampling import guided, prompts_of, sampled, start_of
 from shards.collate import Batch
-from shards.errors import UserError
 
 
 class SeedVC(nn.Module):
@@ -138,7 +137,6 @@ class SeedVC(nn.Module):
         between, prompt, wanted = noised(mel, draws)
         content = self._content(batch, lengths, draws.prompt_lengths, mel.shape[2])
         style = batch.arrays["style"]
-        _require_width("style", style, "style_dim", self.config.style_dim)
         found = self.estimator(
             between, prompt, lengths, draws.time, style, content, draws.keep, lengths
         )
@@ -156,7 +154,6 @@ class SeedVC(nn.Module):
 
     def _regulated(self, batch: Batch, name: str, lengths: Tensor, frames: int) -> Tensor:
         values = batch.arrays[name]
-        _require_width(name, values, "content_channels", self.config.content_channels)
         content = Stretched(values, batch.lengths[name])
         f0 = (
             Stretched(batch.arrays["f0"], batch.lengths["f0"]) if self.config.f0_condition else None
@@ -167,12 +164,3 @@ class SeedVC(nn.Module):
     def _distance(self, found: Tensor, wanted: Tensor, draws: Draws, lengths: Tensor) -> Tensor:
         squared = self.config.loss == "l2"
         return distance(found, wanted, draws.prompt_lengths, lengths, squared)
-
-
-def _require_width(name: str, values: Tensor, option: str, width: int) -> None:
-    """UserError where the packed values [B, C, ...] are not as wide as the model expects."""
-    if values.shape[1] != width:
-        raise UserError(
-            f"{name}.npy of the shards has {values.shape[1]} channels but model.{option} is "
-            f"{width}; set model.{option}={values.shape[1]}"
-        )

@@ -27,7 +27,8 @@ def sizes_of(shapes: Shapes) -> Sizes:
     """Of a v1 model's weights under our names; where tensors are missing, less.
 
     Assumed as in upstream's presets: heads of 64 channels; time is a token where style is one; the
-    noised mel enters the wavenet head only; 80 channels end at 8 kHz where style is a token.
+    noised mel enters the wavenet head only; 80 channels end at 8 kHz where style is a token; the
+    wavenet is not dilated.
     """
     found: dict[str, Any] = {
         key: shapes[name][axis]
@@ -47,7 +48,8 @@ def sizes_of(shapes: Shapes) -> Sizes:
     }
     if wavenet:
         kernel = _length(shapes, f"{_IN_LAYER}.0.conv.conv.weight_v", 2)
-        found["wavenet"] = {"layers": wavenet} | ({"kernel_size": kernel} if kernel else {})
+        told = {"layers": wavenet, "dilation_rate": 1}
+        found["wavenet"] = told | ({"kernel_size": kernel} if kernel else {})
     style = _style_dim(shapes, dim, mels)
     if style:
         found["style_dim"] = style
@@ -58,7 +60,8 @@ def sizes_of(shapes: Shapes) -> Sizes:
         "long_skip": wavenet > 0,
         "uvit_skip": True,
     }
-    return Sizes(found | presumed, tuple(presumed))
+    nested = ("wavenet.dilation_rate",) if wavenet else ()
+    return Sizes(found | presumed, (*presumed, *nested))
 
 
 def _style_dim(shapes: Shapes, dim: int, mels: int) -> int | None:

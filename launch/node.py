@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from launch.failure import MISTAKE, Failure, culprit, failure_here, keep
-from pretrain.chatter import keep_out
+from pretrain.chatter import is_verbose, keep_out
 from pretrain.stop import INTERRUPTED
 
 if TYPE_CHECKING:
@@ -98,10 +98,11 @@ def main(arguments: list[str]) -> int:
 
 def _quiet_elastic() -> None:
     # What they log of a failure is said by `ended`, and signals are `Forwarding`'s.
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
-    for name in ("api", "errors"):
-        logger = logging.getLogger(f"torch.distributed.elastic.multiprocessing.{name}")
-        logger.setLevel(logging.CRITICAL)
+    if not is_verbose():
+        logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+        for name in ("api", "errors"):
+            logger = logging.getLogger(f"torch.distributed.elastic.multiprocessing.{name}")
+            logger.setLevel(logging.CRITICAL)
     os.environ["PET_SIGNALS_TO_HANDLE"] = "SIGQUIT"
     host = os.uname().nodename.replace("$", "$$")
     os.environ.setdefault("TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE", f"[rank ${{rank}} on {host}] ")

@@ -171,9 +171,9 @@ def _loss(totals: Totals) -> str:
     if not totals.first_losses:
         return "never finite"
     first, last = mean(totals.first_losses), mean(totals.last_losses)
-    return (
-        f"{first:.4f} in the first {ENDS} steps, {last:.4f} in the last ({last / first - 1:+.0%})"
-    )
+    count = len(totals.first_losses)
+    change = f" ({last / first - 1:+.0%})" if first else ""
+    return f"{first:.4f} in the first {count} steps, {last:.4f} in the last{change}"
 
 
 def _best(path: Path) -> str:

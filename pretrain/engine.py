@@ -218,10 +218,7 @@ class Engine:
         self._shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
         self._frozen = dict(_freeze_others(model, groups, self.processes))
         accelerator = self._accelerator()
-        if is_verbose():
-            from deepspeed.utils import logger
-
-            logger.setLevel(logging.INFO)
+        _let_deepspeed_speak()
         with unheard():  # DeepSpeed prints its progress
             adam = _adamw(model, groups, self._optimizer, plain=self._plain)
             self._engine, _ = accelerator.prepare(model, adam)
@@ -479,6 +476,15 @@ def _zero12_place(parameter: Any) -> tuple[int, int, int, int] | None:
         return None
     in_flat, in_parameter = mapping.hp_fragment_address, mapping.lp_fragment_address
     return mapping.param_group_index, in_flat.start, in_parameter.start, in_flat.numel
+
+
+def _let_deepspeed_speak() -> None:
+    if is_verbose():
+        from deepspeed.utils import logger
+
+        logger.handlers.clear()  # theirs passes warnings only, to stdout
+        logger.propagate = True
+        logger.setLevel(logging.INFO)
 
 
 def _hide_from_transformers() -> None:

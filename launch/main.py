@@ -62,6 +62,9 @@ def launch(
         str | None, typer.Option(help="Machine 0, as all machines reach it.", metavar="HOST")
     ] = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Free port of machine 0.")] = 29500,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show what libraries say and warn of.")
+    ] = False,
 ) -> None:
     """Train on this machine, or with others; the same command resumes.
 
@@ -71,7 +74,7 @@ def launch(
     from launch import local
 
     meeting = local.meeting(nodes, node_rank, head, port)
-    raise typer.Exit(local.launch(config, overrides or [], nproc, meeting))
+    raise typer.Exit(local.launch(config, overrides or [], nproc, meeting, verbose=verbose))
 
 
 app.command(name="eval")(evaluate)

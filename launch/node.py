@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from launch.failure import MISTAKE, Failure, culprit, failure_here, keep
+from pretrain.chatter import is_verbose, keep_out
 from pretrain.stop import INTERRUPTED
 
 if TYPE_CHECKING:
@@ -70,17 +71,15 @@ def main(arguments: list[str]) -> int:
     """Start this node's processes and wait for them; the exit code."""
     run_folder, *words = arguments
     forwarding = Forwarding()
-    # The node that ends last would warn of the store that another has closed.
-    os.environ["TORCH_CPP_LOG_LEVEL"] = "ERROR"
+    keep_out()
     from accelerate.commands.launch import launch_command, launch_command_parser
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.elastic.rendezvous.api import RendezvousError
 
-    del os.environ["TORCH_CPP_LOG_LEVEL"]  # the processes warn as ever
     _quiet_elastic()
     logs = Path(run_folder, LOG_FOLDER, f"{os.uname().nodename}-{os.getpid()}")
     args = launch_command_parser().parse_args(words)
-    args.tee, args.log_dir = "2", str(logs)
+    args.tee, args.log_dir = _prefixed(args), str(logs)
     try:
         if int(args.num_machines or 1) > 1:
             args.local_addr = own_address(args.main_process_ip, int(args.machine_rank))
@@ -99,12 +98,25 @@ def main(arguments: list[str]) -> int:
 
 def _quiet_elastic() -> None:
     # What they log of a failure is said by `ended`, and signals are `Forwarding`'s.
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
-    for name in ("api", "errors"):
-        logger = logging.getLogger(f"torch.distributed.elastic.multiprocessing.{name}")
-        logger.setLevel(logging.CRITICAL)
+    if not is_verbose():
+        logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+        for name in ("api", "errors"):
+            logger = logging.getLogger(f"torch.distributed.elastic.multiprocessing.{name}")
+            logger.setLevel(logging.CRITICAL)
     os.environ["PET_SIGNALS_TO_HANDLE"] = "SIGQUIT"
-    os.environ.setdefault("TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE", "[rank ${rank}] ")
+    host = os.uname().nodename.replace("$", "$$")
+    os.environ.setdefault("TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE", f"[rank ${{rank}} on {host}] ")
+
+
+def _prefixed(args: Namespace) -> str:
+    """Of each local rank, which streams are shown with rank and host: 2 is stderr, 3 both.
+
+    Rank 0 prints the run's own lines, without.
+    """
+    machines, node_rank = int(args.num_machines or 1), int(args.machine_rank or 0)
+    first = "2" if node_rank == 0 else "3"
+    others = range(1, int(args.num_processes or 1) // machines)
+    return ",".join([f"0:{first}", *(f"{local}:3" for local in others)])
 
 
 def own_address(head: str, node_rank: int) -> str:

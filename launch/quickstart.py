@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import os
-import shlex
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from statistics import mean, median
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from launch import local
 
 CLIPS = 400
-ENDS = 5
-"""Steps averaged for the first and the last loss."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +57,10 @@ def quickstart(folder: Path, model: str, processes: int | None) -> int:
     overrides = [f"data.path={shards}", f"run.dir={runs}", f"run.name={demo.name}"]
     code = local.launch(config, overrides, processes)
     if code == 0:
-        resume = ["segue", "launch", str(config), *overrides, "--nproc", str(processes)]
-        _summarise(runs / demo.name, resume, demo)
+        typer.echo(f"for real: segue shards pack SPEECH.list SHARDS{demo.advice}")
+        typer.echo(
+            f"          segue launch configs/{demo.real} data.path=SHARDS run.name=NAME --nproc 8"
+        )
     return code
 
 
@@ -88,26 +84,3 @@ def _make_corpus(folder: Path, shards: Path, demo: Demo) -> None:
     listed = speak_corpus(folder, clips=CLIPS, workers=workers)
     typer.echo(f"packing them into {shards}")
     pack(listed, shards, settings.parsed(PackConfig, {}, "", demo.packing), workers=workers)
-
-
-def _summarise(run: Path, resume: list[str], demo: Demo) -> None:
-    from pretrain.checkpoint.store import LocalStore
-    from pretrain.metrics.files import read_log
-
-    log = read_log(run / "log.jsonl")
-    losses = [record["loss"] for record in log if record["loss"] is not None]
-    first, last = mean(losses[:ENDS]), mean(losses[-ENDS:])
-    table = Table(title=f"{run}: {len(log)} steps", show_header=False)
-    table.add_row(f"loss, first {ENDS} steps", f"{first:.3f}")
-    table.add_row(f"loss, last {ENDS} steps", f"{last:.3f} ({last / first - 1:+.0%})")
-    table.add_row("tokens/s, median", f"{median(r['tokens_per_second'] for r in log):,.0f}")
-    table.add_row("padding", f"{mean(record['padding'] for record in log):.1%}")
-    table.add_row("checkpoint", LocalStore(run / "checkpoints").names()[0])
-    Console().print(table)
-    typer.echo(f"watch:    tensorboard --logdir {shlex.quote(str(run / 'tensorboard'))}")
-    typer.echo(f"resume:   {shlex.join(resume)}")
-    typer.echo(f"further:  {shlex.join([*resume, 'train.steps=120'])}")
-    typer.echo(f"for real: segue shards pack SPEECH.list SHARDS{demo.advice}")
-    typer.echo(
-        f"          segue launch configs/{demo.real} data.path=SHARDS run.name=NAME --nproc 8"
-    )

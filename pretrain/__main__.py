@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import traceback
@@ -10,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from pretrain.chatter import keep_out, silence_stdout
 from pretrain.config import Config, load
 from pretrain.lock import InUseError, hold
 from pretrain.stop import INTERRUPTED, StopRequest
@@ -38,6 +38,9 @@ def main(arguments: list[str]) -> int:
     if not arguments or arguments[0] in {"-h", "--help"}:
         print(USAGE)
         return 0 if arguments else 2
+    keep_out()
+    if os.environ.get("RANK", "0") != "0":
+        silence_stdout()
     is_first_here = os.environ.get("LOCAL_RANK", "0") == "0"
     try:
         config = load(Path(arguments[0]), arguments[1:])
@@ -76,7 +79,6 @@ def check_here(config: Config) -> Ready:
 
 def run(config: Config, ready: Ready, stop: StopRequest) -> int:
     """Join the other processes and train; the exit code."""
-    quiet_libraries()
     from pretrain.engine import Processes
     from pretrain.loop import train
 
@@ -106,13 +108,6 @@ def run(config: Config, ready: Ready, stop: StopRequest) -> int:
         hang_seconds=limits.hang_timeout,
     ) as watch:
         return train(config, ready, processes, stop, watch, _silent if processes.rank else say)
-
-
-def quiet_libraries() -> None:
-    """Warnings and errors only from the libraries below us."""
-    os.environ.setdefault("DS_LOG_LEVEL", "error")
-    for name in ("accelerate", "deepspeed", "DeepSpeed", "torch.distributed", "torch.utils"):
-        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def say(text: str) -> None:

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import gc
 import inspect
+import logging
 import os
 import socket
 import sys
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from io import StringIO
 from itertools import count
 from typing import Any, NoReturn, TypeVar, cast
 
@@ -26,6 +25,7 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from pretrain.chatter import is_verbose, unheard
 from pretrain.checkpoint.board import Board
 from pretrain.checkpoint.manifest import EMA, MASTER, MOMENTS
 from pretrain.fragment import Fragment, share
@@ -218,11 +218,8 @@ class Engine:
         self._shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
         self._frozen = dict(_freeze_others(model, groups, self.processes))
         accelerator = self._accelerator()
-        with (
-            warnings.catch_warnings(),
-            redirect_stdout(StringIO()),
-        ):  # DeepSpeed prints its progress
-            warnings.simplefilter("ignore")
+        _let_deepspeed_speak()
+        with unheard():  # DeepSpeed prints its progress
             adam = _adamw(model, groups, self._optimizer, plain=self._plain)
             self._engine, _ = accelerator.prepare(model, adam)
         _hide_from_transformers()
@@ -479,6 +476,15 @@ def _zero12_place(parameter: Any) -> tuple[int, int, int, int] | None:
         return None
     in_flat, in_parameter = mapping.hp_fragment_address, mapping.lp_fragment_address
     return mapping.param_group_index, in_flat.start, in_parameter.start, in_flat.numel
+
+
+def _let_deepspeed_speak() -> None:
+    if is_verbose():
+        from deepspeed.utils import logger
+
+        logger.handlers.clear()  # theirs passes warnings only, to stdout
+        logger.propagate = True
+        logger.setLevel(logging.INFO)
 
 
 def _hide_from_transformers() -> None:

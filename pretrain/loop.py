@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pretrain.checkpoint.keep import next_due
 from pretrain.checkpoint.saver import Saved
 from pretrain.config import Config
 from pretrain.distill import Teacher
@@ -19,6 +20,7 @@ from pretrain.engine import Engine, Processes
 from pretrain.handover import thaw
 from pretrain.initial import origin
 from pretrain.intake import StepData, take_step
+from pretrain.metrics.progress import DRAWN
 from pretrain.metrics.record import StepRecord
 from pretrain.metrics.recorder import Metrics
 from pretrain.metrics.terminal import Terminal
@@ -83,7 +85,7 @@ def train(
     previewer = Previewer(config, engine, course, watch.alive, say)
     batches, clock = own_batches(config, ready, course, processes), stopwatch(processes.device)
     is_first, skips, step, asked = processes.rank == 0, 0, start, Asked()
-    terminal = Terminal(say, config.train.log_every, processes.gather(os.uname().nodename))
+    terminal = terminal_of(config, course, processes, say)
     with (
         Metrics(folder, start, terminal) if is_first else nullcontext() as metrics,
         Saving(config, engine, course, resume, watch, say, note_saved(metrics)) as saving,
@@ -142,6 +144,19 @@ def own_batches(
         pin_memory=ready.device == "cuda",
     )
     return on_device(batches, processes.device, depth=ready.accumulation)
+
+
+def terminal_of(config: Config, course: Course, processes: Processes, say: Say) -> Terminal:
+    """What tells people of the run; all ranks call it together."""
+    plan, checkpoint = course.plan, config.checkpoint
+    return Terminal(
+        say,
+        config.train.log_every,
+        processes.gather(os.uname().nodename),
+        unit=config.model.unit,
+        next_save=lambda step: next_due(checkpoint, step, plan.progress(step), plan.step_at),
+        drawn=DRAWN in os.environ,
+    )
 
 
 def show(

@@ -6,14 +6,19 @@ import argparse
 import os
 import shlex
 import sys
+import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from launch.accelerate import Meeting, cpu_environment, launch_words
 
 
 def main(arguments: Sequence[str]) -> int:
     """Show the command, run what it stands for; its exit code, as `launch.node` has it."""
+    from rich.console import Console
+
     from launch import node
+    from launch.summary import Ended, show
 
     given = _parser().parse_args(arguments)
     told = words(given, os.environ)
@@ -21,7 +26,11 @@ def main(arguments: Sequence[str]) -> int:
         os.environ.update(cpu_environment(given.processes))
     if os.environ["SLURM_NODEID"] == "0":
         print(f"node 0 runs accelerate launch {shlex.join(told)}", flush=True)
-    return node.main([given.run, *told])
+    since = time.time()
+    code = node.main([given.run, *told])
+    if os.environ["SLURM_NODEID"] == "0":
+        show(Ended(Path(given.run), since, code), Console())
+    return code
 
 
 def words(given: argparse.Namespace, environ: Mapping[str, str]) -> tuple[str, ...]:

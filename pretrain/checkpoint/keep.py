@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from pydantic import Field
@@ -55,6 +55,20 @@ def due(config: CheckpointConfig, step: int, epoch: float, epoch_before: float) 
     return any(step % every == 0 for every in steps) or _window(config, epoch) > _window(
         config, epoch_before
     )
+
+
+def next_due(
+    config: CheckpointConfig, step: int, epoch: float, step_at: Callable[[float], int]
+) -> int:
+    """The step after ``step``, at ``epoch``, that saves next; ``step_at(epochs)`` is the nearest
+    one to so many epochs.
+    """
+    steps = [config.every, config.keep_every_steps or config.every]
+    times = [step + every - step % every for every in steps]
+    if config.keep_every_epochs:
+        ends = (_window(config, epoch) + 1) * config.keep_every_epochs
+        times.append(max(step + 1, step_at(ends)))
+    return min(times)
 
 
 def _window(config: CheckpointConfig, epoch: float) -> int:

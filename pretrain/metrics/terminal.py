@@ -2,29 +2,57 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 
+from pretrain.metrics.progress import Forecast, Progress, clock, loss_text, speed
 from pretrain.metrics.record import StepRecord
 from pretrain.pace import Stragglers
 from shards.reading import Failure
 
+DRAW_SECONDS = 0.1
+"""The least time between two states that are to be drawn."""
+
 
 class Terminal:
-    """Shows one step in ``every`` and the last by ``say``.
+    """Shows one step in ``every`` and the last by ``say``, as a plain line.
 
-    ``hosts`` are the machines of all ranks, to name one that is slow.
+    Where the terminal is ``drawn`` by another process, it says the state of the run instead, far
+    more often. ``hosts`` are the machines of all ranks, to name one that is slow; ``unit`` is what
+    the model's targets are.
     """
 
-    def __init__(self, say: Callable[[str], None], every: int, hosts: Sequence[str]) -> None:
+    def __init__(
+        self,
+        say: Callable[[str], None],
+        every: int,
+        hosts: Sequence[str],
+        *,
+        unit: str,
+        next_save: Callable[[int], int],
+        drawn: bool,
+    ) -> None:
         self.say, self._every, self._stragglers = say, every, Stragglers(hosts)
+        self._unit, self._forecast, self._drawn = unit, Forecast(next_save), drawn
+        self._told = 0.0
 
     def step(self, record: StepRecord) -> None:
         """Count a step, and show it where it is its turn."""
         self._stragglers.add(record.pace)
-        if record.step % self._every == 0 or record.step == record.target:
-            self.say(line(record))
-            if slow := self._stragglers.told():
-                self.say(slow)
+        progress = self._forecast.after(record, self._unit)
+        is_turn = record.step % self._every == 0 or record.step == record.target
+        if self._drawn:
+            self._draw(progress)
+        elif is_turn:
+            self.say(line(record, progress))
+        if is_turn and (slow := self._stragglers.told()):
+            self.say(slow)
+
+    def _draw(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if progress.step == progress.target or now - self._told >= DRAW_SECONDS:
+            self.say(progress.marked())
+            self._told = now
 
 
 def describe_failures(step: int, failures: Sequence[Failure]) -> str:
@@ -36,11 +64,11 @@ def describe_failures(step: int, failures: Sequence[Failure]) -> str:
     )
 
 
-def line(record: StepRecord) -> str:
+def line(record: StepRecord, progress: Progress) -> str:
     """One readable line for the terminal."""
     return (
-        f"step {record.step}/{record.target}  epoch {record.epoch:.2f}  loss {record.loss:.4f}  "
-        f"lr {record.lr:.2e}  {record.tokens_per_second:,.0f} tokens/s  "
-        f"{record.audio_hours_per_hour:,.0f} x real time  "
-        f"padding {record.padding:.1%}  grad norm {record.gradient_norm:.2f}"
+        f"step {record.step}/{record.target}  epoch {record.epoch:.2f}  "
+        f"loss {loss_text(progress.loss)}  lr {record.lr:.2e}  {speed(progress)}  "
+        f"padding {record.padding:.1%}  grad norm {record.gradient_norm:.2f}  "
+        f"ETA {clock(progress.left)}"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -77,6 +77,9 @@ class Family(Section, ABC):
 
     name: str
     """The family's name in a run config."""
+
+    unit: ClassVar[Literal["tokens", "clips"]] = "tokens"
+    """What `targets` counts, for people; ``clips`` where a clip's loss is a mean."""
 
     @abstractmethod
     def fields(self) -> tuple[Field, ...]:

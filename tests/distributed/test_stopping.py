@@ -34,6 +34,7 @@ def test_a_save_file_is_answered_with_a_checkpoint_and_a_signal_to_one_rank_with
     assert process.rank_codes == [INTERRUPTED, INTERRUPTED], output
     reached = len(run.log())
     assert f"run asked was stopped at step {reached} by a signal; the same command" in output
+    assert "  ETA 0:" in output and "\x1b" not in output and "\x1e" not in output
     assert [int(name.split("_step_")[1]) for name in run.checkpoints()] == [saved, reached]
     saves = read_log(run.folder / "saves.jsonl")
     assert [row["step"] for row in saves] == [saved, reached]

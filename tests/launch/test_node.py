@@ -58,7 +58,7 @@ def test_a_failed_process_is_a_line_and_no_traceback(way: str, tmp_path: Path) -
     assert len(failures) == 1
     if TROUBLE in way:
         assert failures[0].lines == ("deep trouble",)
-        assert "[rank 0] deep trouble" in errors
+        assert f"[rank 0 on {os.uname().nodename}] deep trouble" in errors
 
 
 def test_a_signal_to_the_node_reaches_its_processes(tmp_path: Path) -> None:

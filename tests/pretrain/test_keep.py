@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_checkpoint import KEEP_ALL, names, save
 
-from pretrain.checkpoint.keep import CheckpointConfig, Saved, due, kept
+from pretrain.checkpoint.keep import CheckpointConfig, Saved, due, kept, next_due
 from pretrain.checkpoint.manifest import step_of
 
 STEPS_PER_EPOCH = 7
@@ -89,3 +89,23 @@ def test_two_are_the_least() -> None:
     with pytest.raises(ValueError, match="greater than or equal to 2"):
         CheckpointConfig(keep_last=1)
     assert KEEP_ALL.keep_last == 100
+
+
+@given(
+    every=st.integers(1, 12),
+    for_good=st.none() | st.integers(1, 12),
+    epochs=st.none() | st.sampled_from([1 / STEPS_PER_EPOCH, 1.0, 2.0]),
+    step=st.integers(0, 40),
+)
+def test_the_next_save_is_foreseen(
+    every: int, for_good: int | None, epochs: float | None, step: int
+) -> None:
+    config = CheckpointConfig(every=every, keep_every_steps=for_good, keep_every_epochs=epochs)
+    at = step + 1
+    while not due(config, at, at / STEPS_PER_EPOCH, (at - 1) / STEPS_PER_EPOCH):
+        at += 1
+
+    def step_at(epochs: float) -> int:
+        return round(epochs * STEPS_PER_EPOCH)
+
+    assert next_due(config, step, step / STEPS_PER_EPOCH, step_at) == at

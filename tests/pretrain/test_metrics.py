@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from pretrain.checkpoint.saver import Saved
 from pretrain.metrics.files import read_log
+from pretrain.metrics.progress import Forecast, Progress
 from pretrain.metrics.record import StepRecord
 from pretrain.metrics.recorder import Metrics
 from pretrain.metrics.terminal import Terminal
@@ -19,8 +21,10 @@ from shards.reading import Failure
 HOSTS = ("node1", "node1", "node2", "node2")
 
 
-def terminal(say: Callable[[str], object] = lambda _: None, every: int = 1) -> Terminal:
-    return Terminal(say, every, HOSTS)
+def terminal(
+    say: Callable[[str], object] = lambda _: None, every: int = 1, *, drawn: bool = False
+) -> Terminal:
+    return Terminal(say, every, HOSTS, unit="clips", next_save=lambda step: 8, drawn=drawn)
 
 
 def record(step: int, loss: float = 2.0) -> StepRecord:
@@ -161,3 +165,25 @@ def test_a_full_disk_leaves_steps_out_and_does_not_stop_the_run(
     assert steps[:2] == [1, 2] and steps[-20:] == list(range(400, 420))
     assert len(steps) < 419 and steps == sorted(set(steps))
     assert len([line for line in said if "WARNING: no space left for" in line]) == 1
+
+
+def test_what_is_left_counts_validations_and_saves_between_steps_and_not_the_first_step() -> None:
+    forecast = Forecast(next_save=lambda step: 8)
+    slow = replace(record(1), seconds=60.0, time=100.0)
+    assert forecast.after(slow, "clips").left is None
+    for step in (2, 3, 4, 5):  # 3 s each, of which 1 s goes to what is done between them
+        now = replace(record(step), seconds=2.0, time=100.0 + 3 * (step - 1))
+        progress = forecast.after(now, "clips")
+    assert progress.left == pytest.approx(4 * 3.0) and progress.to_save == pytest.approx(3 * 3.0)
+
+
+def test_a_drawn_terminal_gets_states_and_a_plain_one_lines() -> None:
+    plain, drawn = list[str](), list[str]()
+    for said, is_drawn in ((plain, False), (drawn, True)):
+        shown = terminal(said.append, every=3, drawn=is_drawn)
+        for step in range(1, 10):
+            shown.step(record(step))
+    assert [line.split("  ")[0] for line in plain] == ["step 3/9", "step 6/9", "step 9/9"]
+    assert "200 clips/s  40 x real time" in plain[0] and plain[-1].endswith("ETA 0:00:00")
+    last = Progress.parsed(drawn[-1])
+    assert last and (last.step, last.unit, last.left) == (9, "clips", 0.0)

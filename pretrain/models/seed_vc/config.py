@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +40,8 @@ class WaveNetConfig(Section):
 class SeedVCConfig(Family):
     """``model``: the defaults are upstream's small preset with the wavenet head (98.2 M + 4.9 M
     parameters)."""
+
+    unit: ClassVar[Literal["tokens", "clips"]] = "clips"
 
     name: Literal["seed_vc"] = "seed_vc"
     mel: SeedVCMel = Field(default="seed_vc_22k", description="sample rate, hop and mel channels")

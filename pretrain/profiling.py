@@ -62,7 +62,7 @@ def _traced(place: Path, say: Callable[[str], None]) -> Iterator[None]:
     activities = [ProfilerActivity.CPU]
     if torch.cuda.is_available():
         activities.append(ProfilerActivity.CUDA)
-    profiler = profile(activities=activities)
+    profiler = profile(activities=activities, acc_events=True)
     profiler.start()
     try:
         yield

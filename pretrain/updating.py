@@ -135,7 +135,7 @@ def refuse_skips(config: Config, step_plan: StepPlan, updating: Updating, data: 
         f"nothing moved in {updating.health.in_a_row} steps in a row (health.max_skips), the last "
         f"one step {step_plan.step + 1} of bucket {step_plan.bucket}: {updating.reason}; its clips "
         f"of the largest loss are {worst}, and segue shards plan {resolved} "
-        f"--step {step_plan.step} lists all; leave them out with data.filter or lower "
+        f"--step {step_plan.step} lists all; leave them out or lower "
         "optimizer.lr (the last checkpoint is intact)"
     )
 

@@ -14,9 +14,11 @@ from pretrain.checkpoint.store import Store
 from pretrain.components import ComponentConfig
 from pretrain.distill import DistillConfig
 from pretrain.groups import OptimizerConfig
+from pretrain.health import HealthConfig
 from pretrain.models import with_family
 from pretrain.models.protocol import Family
 from pretrain.preview import PreviewConfig
+from pretrain.profiling import ProfileConfig
 from pretrain.schedule import ScheduleConfig
 from pretrain.validation import ValidationConfig
 from pretrain.weights.rules import AllowConfig
@@ -57,8 +59,10 @@ class TrainConfig(Section):
         description="stop after this many epochs; 15 where neither this nor steps is set",
     )
     log_every: int = Field(default=10, ge=1, description="steps between lines on the terminal")
-    max_skips: int = Field(
-        default=5, ge=1, description="stop after so many non-finite steps in a row"
+    figures_every: int = Field(
+        default=10,
+        ge=1,
+        description="steps between the gradient norm and update ratio of each component",
     )
     hang_timeout: float = Field(
         default=600,
@@ -113,6 +117,8 @@ class Config(Section):
     )
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
+    health: HealthConfig = HealthConfig()
+    profile: ProfileConfig = ProfileConfig()
     validation: ValidationConfig = ValidationConfig()
     preview: PreviewConfig = PreviewConfig()
     distill: DistillConfig = DistillConfig()

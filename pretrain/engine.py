@@ -25,18 +25,20 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from pretrain.adam import PlainAdamW, ask, watched
 from pretrain.chatter import is_verbose, unheard
 from pretrain.checkpoint.board import Board
 from pretrain.checkpoint.manifest import EMA, MASTER, MOMENTS
 from pretrain.fragment import Fragment, share
 from pretrain.groups import Group, OptimizerConfig
 from pretrain.models.protocol import Guide
-from pretrain.plain import PlainAdamW
+from pretrain.norms import GRADIENT
 from pretrain.zero import DeepSpeedConfig, Precision, deepspeed_settings
 from shards.collate import Batch
 from shards.errors import UserError
 
 _T = TypeVar("_T")
+Look = Callable[[Tensor, Iterator[Fragment]], Tensor]
 PATIENCE = timedelta(minutes=30)
 EXCHANGED = 1 << 24
 """Numbers of masters and averages that change places at a time."""
@@ -152,6 +154,12 @@ class Processes:
             total = torch.cat([total, own])
         dist.all_reduce(total)
         return cast("list[float]", total.tolist())
+
+    def total(self, value: Tensor) -> Tensor:
+        """The sum over all ranks of a 0-dim tensor, on the device: the host does not wait."""
+        total = value.detach().to(self.device, torch.float64, copy=True)
+        dist.all_reduce(total)
+        return total
 
     def largest(self, value: float) -> float:
         """The largest value of any rank."""
@@ -337,18 +345,33 @@ class Engine:
         self._engine.set_gradient_accumulation_boundary(last)
         self._engine.backward(loss * (share * self.processes.world_size), scale_wrt_gas=False)
 
-    def step(self, rate: float) -> bool:
+    def step(self, rate: float, look: Look | None = None) -> bool:
         """Clip and update at learning rate ``rate`` times each group's factor.
 
         Returns False, on all ranks alike, where the gradient was not finite and nothing moved.
+        ``look`` sees the gradient before anything moves, part after part: its norm before clipping
+        and, once clipped, fragments as `owned` has them, with `GRADIENT`. Where it answers 1 (0-dim
+        float32, the same for all parts and ranks) nothing moves either, which costs no wait.
         """
         for settings, group in zip(self._adam.param_groups, self.groups, strict=True):
             settings["lr"] = rate * group.lr_scale
+        held: Tensor | None = None
+
+        def shown() -> Tensor:
+            nonlocal held
+            assert look
+            answer = look(self.gradient_norm, self._counted(self._gradients()))
+            held = answer.to(self._flats[0].device)
+            return held
+
+        watched(self._adam, shown if look else None)
         self._engine.step()
         if self._zero.overflow:
             return False
+        share = 1 - self._decay
+        weight = share if held is None else (1 - held) * share
         for average, flat in zip(self._averages, self._flats, strict=bool(self._decay)):
-            average.lerp_(flat.data, 1 - self._decay)
+            average.lerp_(flat.data, weight)
         return True
 
     def rates(self, rate: float) -> dict[str, float]:
@@ -363,17 +386,19 @@ class Engine:
         return sum(tensor.numel() * tensor.element_size() for tensor in kept)
 
     @property
-    def gradient_norm(self) -> float:
-        """The global norm of the last step's gradient, before clipping."""
-        return float(self._engine.get_global_grad_norm())
+    def gradient_norm(self) -> Tensor:
+        """The global norm of the last step's gradient before clipping, 0-dim float32."""
+        return torch.as_tensor(self._zero._global_grad_norm, dtype=torch.float32)
 
     def owned(self) -> Iterator[Fragment]:
         """Views of what this rank is to save: over all ranks every number once, spread evenly."""
-        rank, ranks = self.processes.rank, self.processes.world_size
-        trained = self._trained()
-        yield from (share(one, rank, ranks) for one in trained) if self._plain else trained
+        yield from self.trained()
         for name, (start, master) in self._frozen.items():
             yield Fragment(name, start, {MASTER: master})
+
+    def trained(self) -> Iterator[Fragment]:
+        """What of `owned` trains."""
+        return self._counted(self._trained())
 
     def held(self) -> Iterator[Fragment]:
         """Views of all that a restore must fill, replicas and frozen weights in use included."""
@@ -384,19 +409,41 @@ class Engine:
                 yield Fragment(name, start, {MASTER: master})
                 yield self._frozen_in_use(name, parameter)
 
+    def _counted(self, fragments: Iterator[Fragment]) -> Iterator[Fragment]:
+        """Of fragments that every rank has, this one's share."""
+        rank, ranks = self.processes.rank, self.processes.world_size
+        return (share(one, rank, ranks) for one in fragments) if self._plain else fragments
+
     def _trained(self) -> Iterator[Fragment]:
-        for name, parameter in self.module.named_parameters():
-            place = None if name in self._frozen else self._place(parameter)
-            if place is None:
-                continue
-            group, offset, start, size = place
-            flat = self._flats[group]
+        for name, number, offset, start, size in self._places():
+            flat = self._flats[number]
             states = {MASTER: flat.data} | {key: self._state_of(flat)[key] for key in MOMENTS}
             if self._averages:
-                states[EMA] = self._averages[group]
+                states[EMA] = self._averages[number]
             yield Fragment(
                 name, start, {key: s.view(-1).narrow(0, offset, size) for key, s in states.items()}
             )
+
+    def _gradients(self) -> Iterator[Fragment]:
+        """Those of the part of an update that is being made: DeepSpeed makes it group by group."""
+        flats = self._flats
+        moving = {id(flat) for group in self._adam.param_groups for flat in group["params"]}
+        for name, number, offset, start, size in self._places():
+            gradient = flats[number].grad
+            if gradient is not None and id(flats[number]) in moving:
+                states = {MASTER: flats[number].data, GRADIENT: gradient}
+                yield Fragment(
+                    name,
+                    start,
+                    {key: s.reshape(-1).narrow(0, offset, size) for key, s in states.items()},
+                )
+
+    def _places(self) -> Iterator[tuple[str, int, int, int, int]]:
+        """(name, number of the flat tensor, offset in it, start in the parameter, size)."""
+        for name, parameter in self.module.named_parameters():
+            place = None if name in self._frozen else self._place(parameter)
+            if place is not None:
+                yield name, *place
 
     def _place(self, parameter: Any) -> tuple[int, int, int, int] | None:
         """(number of the flat tensor, offset in it, start in the parameter, size)."""
@@ -536,6 +583,8 @@ def _adamw(
         for group in groups
     ]
     options: Any = {"lr": config.lr, "betas": config.betas, "eps": config.eps, "fused": True}
-    return (
-        PlainAdamW(parts, config.clip, **options) if plain else torch.optim.AdamW(parts, **options)
-    )
+    if plain:
+        return PlainAdamW(parts, config.clip, **options)
+    adam = torch.optim.AdamW(parts, **options)
+    adam.register_step_pre_hook(ask)
+    return adam

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ from pretrain.models.protocol import Preview
 from pretrain.pace import Pace
 from pretrain.preflight import Ready
 from pretrain.preview import Previewer
+from pretrain.profiling import profiled
 from pretrain.saving import Saving
 from pretrain.schedule import rate_factor
 from pretrain.start import (
@@ -40,6 +42,7 @@ from pretrain.start import (
 )
 from pretrain.stop import INTERRUPTED, Asked, StopRequest
 from pretrain.stopwatch import Stopwatch, stopwatch
+from pretrain.updating import Updating, refuse_skips
 from pretrain.validation import Results, Validator
 from pretrain.watch import Watch
 from shards.ahead import on_device
@@ -83,15 +86,16 @@ def train(
     announce(config, course, ready, engine, resume, say)
     validator = Validator(config, engine, ready.held_out, target, resume, watch.alive)
     previewer = Previewer(config, engine, course, watch.alive, say)
+    updating = Updating(config, engine, ready.outline, resume, say)
     batches, clock = own_batches(config, ready, course, processes), stopwatch(processes.device)
-    is_first, skips, step, asked = processes.rank == 0, 0, start, Asked()
+    is_first, step, asked = processes.rank == 0, start, Asked()
     terminal = terminal_of(config, course, processes, say)
     with (
         Metrics(folder, start, terminal) if is_first else nullcontext() as metrics,
-        Saving(config, engine, course, resume, watch, say, note_saved(metrics)) as saving,
+        Saving(config, updating, course, resume, watch, say, note_saved(metrics)) as saving,
     ):
         show(metrics, start, validator.first(start), previewer.first(start))
-        for step_plan in plan.steps(start, target):
+        for step_plan in profiled(plan.steps(start, target), config, processes, say):
             if step_plan.step in course.thaws:
                 with watch.patient():
                     thaw(config, course, step_plan.step, engine, saving, say)
@@ -101,19 +105,18 @@ def train(
             if data.mistake:
                 break
             terms = accumulate(engine, teacher, data, config.seed, clock)
-            rate = rate_at(config, course, step_plan.step)
-            moved = update(engine, saving, rate, clock)
-            clock.add("data", data.own_wait)
-            asked, pace, means = reduced(
-                processes, stop.asked(), clock.seconds("data", "forward"), terms, data.tokens
-            )
-            watch.stepped()
             step = step_plan.step + 1
-            skips = 0 if moved else skips + 1
+            found = update(config, course, updating, saving, step, terms["loss"], data, clock)
+            clock.add("data", data.own_wait)
+            asked, pace, means, sums = reduced(
+                processes, stop.asked(), clock.seconds("data", "forward"), terms, data.tokens, found
+            )
+            updating.learned(step, means["loss"], sums)
+            watch.stepped()
             if metrics:
                 took = Took(step, clock.elapsed, clock.spent(), pace)
-                metrics.write(record_of(course, step_plan, data, took, means, engine, rate, skips))
-            refuse_skips(config, processes, data, step, skips)
+                metrics.write(record_of(course, step_plan, data, took, means, updating))
+            refuse_skips(config, step_plan, updating, data)
             if not asked.to_stop:  # who is asked to stop may have seconds
                 show(metrics, step, validator.after(step), previewer.after(step))
             saving.after(step, validator.figures(step), asked=asked.to_save)
@@ -208,14 +211,21 @@ def rate_at(config: Config, course: Course, step: int) -> float:
     return config.optimizer.lr * rate_factor(config.schedule, step, course.target, points)
 
 
-def update(engine: Engine, saving: Saving, rate: float, clock: Stopwatch) -> bool:
-    """Move the weights, once none of them is still to be copied for a checkpoint; as
-    `Engine.step`.
-    """
+def update(
+    config: Config,
+    course: Course,
+    updating: Updating,
+    saving: Saving,
+    step: int,
+    loss: Tensor,
+    data: StepData,
+    clock: Stopwatch,
+) -> dict[str, Tensor]:
+    """`Updating.update`, once no weight is still to be copied for a checkpoint."""
     with clock.running("checkpoint"):
         saving.saver.wait_for_copy()
     with clock.running("optimizer"):
-        return engine.step(rate)
+        return updating.update(step, rate_at(config, course, step - 1), loss, data.tokens)
 
 
 def record_of(
@@ -224,9 +234,7 @@ def record_of(
     data: StepData,
     took: Took,
     means: Mapping[str, float],
-    engine: Engine,
-    rate: float,
-    skips: int,
+    updating: Updating,
 ) -> StepRecord:
     """All that is told of a step; ``means`` are those of the model's terms."""
     plan = course.plan
@@ -236,15 +244,15 @@ def record_of(
         time=round(time.time(), 3),
         epoch=plan.progress(took.step),
         loss=means["loss"],
-        lr=rate,
-        rates=engine.rates(rate),
+        lr=updating.rate,
+        rates=updating.engine.rates(updating.rate),
         tokens=data.tokens,
         padding=data.padding,
         seconds=took.seconds,
         spent=took.spent,
         parts={name: mean for name, mean in means.items() if name != "loss"},
-        gradient_norm=engine.gradient_norm,
-        skipped=skips,
+        gradient_norm=updating.gradient_norm,
+        skipped=updating.health.skipped,
         clips=data.clips,
         audio_seconds=data.seconds,
         bucket=step_plan.bucket,
@@ -254,27 +262,29 @@ def record_of(
         stage=step_plan.segment.limits.stage,
         admitted_buckets=len(step_plan.segment.admitted),
         withheld=plan.withheld(step_plan),
-        gauges={},
+        gauges=updating.gauges,
     )
 
 
 def reduced(
-    processes: Processes, asked: Asked, busy: float, terms: Mapping[str, Tensor], tokens: int
-) -> tuple[Asked, Pace, dict[str, float]]:
-    """What any rank was asked for, all ranks' busy seconds, and the terms' means over the targets
-    of all ranks.
+    processes: Processes,
+    asked: Asked,
+    busy: float,
+    terms: Mapping[str, Tensor],
+    tokens: int,
+    found: Mapping[str, Tensor],
+) -> tuple[Asked, Pace, dict[str, float], dict[str, float]]:
+    """What any rank was asked for, all ranks' busy seconds, the terms' means over the targets of
+    all ranks, and the sums over ranks of what the update has ``found``.
     """
     by_rank = np.zeros(processes.world_size)
     by_rank[processes.rank] = busy
     known = np.concatenate([np.array(asked, np.float64), by_rank])
-    sums = processes.sum(known, list(terms.values()))
-    anywhere, seconds, totals = (
-        sums[: len(asked)],
-        sums[len(asked) : len(known)],
-        sums[len(known) :],
-    )
-    means = {name: total / max(1, tokens) for name, total in zip(terms, totals, strict=True)}
-    return Asked(*map(bool, anywhere)), Pace(np.array(seconds)), means
+    sums = iter(processes.sum(known, [*terms.values(), *found.values()]))
+    anywhere = Asked(*map(bool, islice(sums, len(asked))))
+    pace = Pace(np.array(list(islice(sums, processes.world_size))))
+    means = {name: next(sums) / max(1, tokens) for name in terms}
+    return anywhere, pace, means, dict(zip(found, sums, strict=True))
 
 
 def dropout_seed(seed: int, batch: Batch) -> int:
@@ -295,16 +305,3 @@ def ending(step: int, target: int, validator: Validator, asked: Asked) -> tuple[
     if asked.interrupts:
         return INTERRUPTED, f"was stopped at step {step} by a signal; the same command resumes it"
     return 0, f"stopped at step {step} as asked; the same command resumes it"
-
-
-def refuse_skips(
-    config: Config, processes: Processes, data: StepData, step: int, skips: int
-) -> None:
-    """End a run that no longer makes progress with a UserError, on all ranks alike."""
-    if skips < config.train.max_skips:
-        return
-    keys = ", ".join([key for batch in data.batches for key in batch.keys][:8])
-    processes.fail(
-        f"the gradient was not finite in {skips} steps in a row, the last one step {step} with "
-        f"clips {keys}, ...; lower optimizer.lr or leave them out (the last checkpoint is intact)"
-    )

@@ -10,8 +10,8 @@ from pretrain.checkpoint.manifest import State
 from pretrain.checkpoint.restore import Resume
 from pretrain.checkpoint.saver import Saved, Saver
 from pretrain.config import Config
-from pretrain.engine import Engine
 from pretrain.start import Course, Say
+from pretrain.updating import Updating
 from pretrain.validation import own_digest
 from pretrain.watch import Watch
 
@@ -26,7 +26,7 @@ class Saving:
     def __init__(
         self,
         config: Config,
-        engine: Engine,
+        updating: Updating,
         course: Course,
         resume: Resume | None,
         watch: Watch,
@@ -34,7 +34,9 @@ class Saving:
         note: Callable[[Saved], None],
     ) -> None:
         """``note`` is called with each checkpoint that is committed, on rank 0, in a thread."""
+        engine = updating.engine
         self._config, self._engine, self._course, self._watch = config, engine, course, watch
+        self._updating = updating
         before = resume.manifest.state.starts if resume else ()
         self._starts = (*before, course.start)
         self._saved = course.start
@@ -98,6 +100,7 @@ class Saving:
             starts=self._starts,
             resume_points=self._course.resume_points,
             figures=dict(figures),
+            health=self._updating.health,
             held_out=self._held_out,
             init_from=self._course.init_from,
             shapes=self._engine.shapes,

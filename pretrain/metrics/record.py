@@ -39,9 +39,9 @@ class StepRecord:
     ``padding`` is the padded share of the batches' audio; ``seconds`` is the wall time, of which
     ``spent`` says where this rank spent how much. ``balance`` is the heaviest rank's padded audio
     over the mean; ``rates`` are those of the optimizer's groups, by name, of which ``lr`` is the
-    base. ``failed_clips`` could not be read and were left out. ``withheld`` is the share of clips
-    that the curriculum has yet to admit. ``pace`` is how long each rank was busy. ``gauges`` are
-    further figures, by TensorBoard's names.
+    base. ``skipped`` counts the run's steps that moved nothing. ``failed_clips`` could not be read
+    and were left out. ``withheld`` is the share of clips that the curriculum has yet to admit.
+    ``pace`` is how long each rank was busy. ``gauges`` are further figures, by TensorBoard's names.
     """
 
     step: int

@@ -10,11 +10,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from pretrain.engine import Engine, Processes, end_process
+from pretrain.engine import Engine, Look, Processes, end_process
 from pretrain.groups import OptimizerConfig, parameter_groups
 from pretrain.zero import DeepSpeedConfig, settle
 
-MICRO_BATCHES = 4
+MICRO_BATCHES, RATE = 4, 1e-2
 States = dict[tuple[str, int], dict[str, Tensor]]
 
 
@@ -29,19 +29,26 @@ class Net(nn.Module):
         return {"loss": self.b(self.norm(self.a(x))).float().pow(2).sum()}
 
 
+def inputs(number: int, micro: int) -> Tensor:
+    return torch.randn(4, 7, generator=torch.Generator().manual_seed(100 * number + micro))
+
+
 def step(
-    engine: Engine, number: int, scale: float = 1.0, micro_batches: int = MICRO_BATCHES
+    engine: Engine,
+    number: int,
+    scale: float = 1.0,
+    micro_batches: int = MICRO_BATCHES,
+    look: Look | None = None,
 ) -> tuple[float, bool]:
     """One optimizer step on inputs that depend on (step, micro-batch) alone."""
     processes, total = engine.processes, torch.zeros(())
     mine = range(processes.rank, micro_batches, processes.world_size)
     for micro in mine:
-        seeded = torch.Generator().manual_seed(100 * number + micro)
-        x = torch.randn(4, 7, generator=seeded).to(next(engine.module.parameters()).dtype)
+        x = inputs(number, micro).to(next(engine.module.parameters()).dtype)
         loss = engine.forward(x)["loss"]  # type: ignore[arg-type]
         engine.backward(loss, scale / (4 * micro_batches), last=micro == mine[-1])
         total = total + loss.detach()
-    moved = engine.step(1e-2)
+    moved = engine.step(RATE, look)
     return processes.sum([], [total])[0], moved
 
 

@@ -6,6 +6,7 @@ in one process, and again from checkpoints before, at and after it.
 
 from __future__ import annotations
 
+import math
 import os
 import resource
 import sys
@@ -25,9 +26,11 @@ from pretrain.checkpoint.saver import Saver
 from pretrain.checkpoint.store import LocalStore, read_manifest
 from pretrain.components import ComponentConfig, Training, training
 from pretrain.engine import Engine, Processes, end_process
+from pretrain.fragment import Fragment
 from pretrain.groups import OptimizerConfig
 from pretrain.handover import hand_over
 from pretrain.models.outline import outline_of
+from pretrain.norms import gradient_squares, update_squares
 from pretrain.zero import DeepSpeedConfig, Precision
 
 BOUNDARY, END = 3, 6
@@ -200,6 +203,9 @@ def over_the_boundary(setting: Setting, store: LocalStore) -> dict[int, float]:
     assert not dict(engine.module.named_buffers())["never.0.mean"].any()
     moved = of_parts(whole_states(engine), "early.")
     assert not torch.equal(moved["early.0.weight", MASTER], initial["early.0.weight", MASTER])
+    engine.eval_mode()  # without dropout
+    check_what_is_shown_of_an_update(engine, setting)
+    check_an_update_that_is_held_moves_nothing(engine)
     engine.release()
     return losses
 
@@ -221,6 +227,74 @@ def check_averages_are_used_and_put_back(engine: Engine, setting: Setting) -> No
     assert found != before and found == evaluated_loss(wanted.eval()), (setting.name, found)
     assert evaluated(engine) == before
     check_same(whole_states(engine), states)
+
+
+def check_what_is_shown_of_an_update(engine: Engine, setting: Setting) -> None:
+    """Norms by component are those of plain backward passes and of the masters' difference."""
+    before, gradients = whole_states(engine), dict[str, Tensor]()
+
+    def look(norm: Tensor, fragments: Iterator[Fragment]) -> Tensor:
+        assert not shown or shown[0] == norm
+        shown.append(norm)
+        for name, square in gradient_squares(fragments, component).items():
+            gradients[name] = gradients.get(name, torch.zeros(())) + square
+        return torch.zeros(())
+
+    shown = list[Tensor]()
+    engine_process.step(engine, END, look=look)
+    factor = max(1.0, float(shown[0]) / OPTIMIZER.clip)
+    parts, loose = ("early", "norm", "head"), 1e-3 if setting.precision == "fp32" else 5e-2
+    zero = torch.zeros(())
+    squares = engine.processes.sum([], [gradients.get(name, zero) for name in parts])
+    found = {name: factor * square**0.5 for name, square in zip(parts, squares, strict=True)}
+    wanted = plain_gradient_norms(before, setting)
+    assert all(math.isclose(found[name], wanted[name], rel_tol=loose) for name in parts), (
+        setting.name,
+        found,
+        wanted,
+    )
+    assert math.isclose(sum(n**2 for n in found.values()) ** 0.5, float(shown[0]), rel_tol=1e-4)
+
+    pairs = update_squares(
+        engine.trained(), component, engine.groups, engine_process.RATE, OPTIMIZER, engine.updates
+    )
+    after = whole_states(engine)
+    for name in parts:
+        sums = engine.processes.sum([], list(pairs.get(name, (zero, zero))))
+        was = {place: values for place, values in of_parts(before, name).items() if MASTER in place}
+        moved = sum(float((after[place] - values).square().sum()) for place, values in was.items())
+        size = sum(float(values.square().sum()) for values in was.values())
+        assert moved and math.isclose(sums[0], moved, rel_tol=1e-3), (setting.name, name)
+        assert math.isclose(sums[1], size, rel_tol=1e-4), (setting.name, name)
+
+
+def plain_gradient_norms(states: Whole, setting: Setting) -> dict[str, float]:
+    net = fresh(0).eval()
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            parameter.copy_(states[name, MASTER].view_as(parameter))
+    net.to(torch.float32 if setting.precision == "fp32" else torch.bfloat16)
+    for micro in range(engine_process.MICRO_BATCHES):
+        x = engine_process.inputs(END, micro).to(next(net.parameters()).dtype)
+        (net(x, None)["loss"] / (4 * engine_process.MICRO_BATCHES)).backward()
+    return {
+        name: float(torch.nn.utils.get_total_norm([p.grad.float() for p in part.parameters()]))
+        for name, part in net.named_children()
+    }
+
+
+def component(name: str) -> str:
+    return name.split(".", maxsplit=1)[0]
+
+
+def check_an_update_that_is_held_moves_nothing(engine: Engine) -> None:
+    states, used, updates = whole_states(engine), evaluated(engine), engine.updates
+    _, moved = engine_process.step(engine, END, look=lambda *_: torch.ones(()))
+    assert moved and engine.updates == updates
+    check_same(whole_states(engine), states)
+    assert evaluated(engine) == used
+    engine_process.step(engine, END, look=lambda *_: torch.zeros(()))
+    assert engine.updates == updates + 1
 
 
 def evaluated(engine: Engine) -> float:

@@ -1,4 +1,4 @@
-"""AdamW without ZeRO: every rank holds all of it."""
+"""AdamW as it is used with ZeRO and without."""
 
 from __future__ import annotations
 
@@ -8,9 +8,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
+Watch = Callable[[], Tensor | None]
+
+
+def watched(adam: torch.optim.AdamW, watch: Watch | None) -> None:
+    """Let ``adam``, which is fused, ask ``watch``, its gradients being in place, whether to move.
+
+    Where the 0-dim float32 tensor that it answers is 1, weights, moments and count keep every bit.
+    That is decided on the device (``found_inf`` is torch's name for it), so nothing waits.
+    """
+    told: Any = adam
+    told.watch = watch
+
+
+def ask(adam: Any, *_: Any) -> None:
+    """What `watched` adds to each step; a hook, as DeepSpeed knows torch's own class alone."""
+    watch: Watch | None = getattr(adam, "watch", None)
+    adam.found_inf = watch() if watch else None
+
 
 class PlainAdamW(torch.optim.AdamW):
-    """AdamW that clips, and that moves nothing where a gradient is not finite.
+    """AdamW without ZeRO, every rank holding all of it: it clips, and moves nothing where a
+    gradient is not finite.
 
     What DeepSpeed's ZeRO optimizers do themselves; ``overflow`` and ``_global_grad_norm`` are the
     names under which its engine asks for it.
@@ -20,20 +39,20 @@ class PlainAdamW(torch.optim.AdamW):
         super().__init__(parameters, **options)
         self._clip = clip
         self.overflow = False
-        self._global_grad_norm = 0.0
+        self._global_grad_norm = torch.zeros(())
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """Clip to the global norm, then update."""
         gradients = self._gradients()
         norm = torch.nn.utils.get_total_norm(gradients)
-        self._global_grad_norm = float(norm)
+        self._global_grad_norm = norm
         self.overflow = not bool(norm.isfinite())
         if self.overflow:
             return None
         if self._clip:
-            for gradient in gradients:
-                gradient.mul_(min(1.0, self._clip / (self._global_grad_norm + 1e-6)))
+            torch._foreach_mul_(gradients, (self._clip / (norm + 1e-6)).clamp(max=1.0))
+        ask(self)
         loss: float | None = super().step(closure)
         return loss
 

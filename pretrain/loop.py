@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pretrain.checkpoint.restore import Resume
 from pretrain.checkpoint.saver import Saved
 from pretrain.config import Config
 from pretrain.distill import Teacher
 from pretrain.engine import Engine, Processes
 from pretrain.handover import thaw
 from pretrain.initial import origin
-from pretrain.intake import StepData, take_step
+from pretrain.intake import Intake, StepData
+from pretrain.metrics.opening import metrics_of
 from pretrain.metrics.record import StepRecord
 from pretrain.metrics.recorder import Metrics
 from pretrain.metrics.terminal import Terminal
@@ -38,6 +39,7 @@ from pretrain.start import (
 )
 from pretrain.stop import INTERRUPTED, Asked, StopRequest
 from pretrain.stopwatch import Stopwatch, stopwatch
+from pretrain.tally import Seen
 from pretrain.validation import Results, Validator
 from pretrain.watch import Watch
 from shards.ahead import on_device
@@ -68,7 +70,7 @@ def train(
 
     Returns the exit code, as `ending` has it.
     """
-    name, folder = config.run.name, config.run.folder
+    name = config.run.name
     resume, place = origin(config, processes, say)
     course = processes.each(lambda: set_course(config, ready, resume, place, say))
     plan, start, target = course.plan, course.start, course.target
@@ -81,12 +83,14 @@ def train(
     announce(config, course, ready, engine, resume, say)
     validator = Validator(config, engine, ready.held_out, target, resume, watch.alive)
     previewer = Previewer(config, engine, course, watch.alive, say)
-    batches, clock = own_batches(config, ready, course, processes), stopwatch(processes.device)
-    is_first, skips, step, asked = processes.rank == 0, 0, start, Asked()
+    intake = intake_of(config, ready, course, processes, resume)
+    clock, skips, step, asked = stopwatch(processes.device), 0, start, Asked()
     terminal = Terminal(say, config.train.log_every, processes.gather(os.uname().nodename))
     with (
-        Metrics(folder, start, terminal) if is_first else nullcontext() as metrics,
-        Saving(config, engine, course, resume, watch, say, note_saved(metrics)) as saving,
+        metrics_of(config, course, processes, intake.tally, terminal) as metrics,
+        Saving(
+            config, engine, course, resume, intake.tally, watch, say, note_saved(metrics)
+        ) as saving,
     ):
         show(metrics, start, validator.first(start), previewer.first(start))
         for step_plan in plan.steps(start, target):
@@ -94,7 +98,7 @@ def train(
                 with watch.patient():
                     thaw(config, course, step_plan.step, engine, saving, say)
             clock.reset()
-            data = take_step(batches, ready.accumulation, plan, config.model, processes)
+            data = intake.take()
             note_failures(metrics, step + 1, data)
             if data.mistake:
                 break
@@ -128,10 +132,10 @@ def train(
     return code
 
 
-def own_batches(
-    config: Config, ready: Ready, course: Course, processes: Processes
-) -> Iterator[Batch]:
-    """This rank's micro-batches of the whole course, on its device."""
+def intake_of(
+    config: Config, ready: Ready, course: Course, processes: Processes, resume: Resume | None
+) -> Intake:
+    """This rank's micro-batches of the whole course, on its device, step by step."""
     batches = stream(
         course.plan,
         config.model.fields(),
@@ -141,7 +145,9 @@ def own_batches(
         config=config.data,
         pin_memory=ready.device == "cuda",
     )
-    return on_device(batches, processes.device, depth=ready.accumulation)
+    near = on_device(batches, processes.device, depth=ready.accumulation)
+    seen = resume.manifest.state.seen if resume else Seen()
+    return Intake(near, ready.accumulation, course, config.model, processes, seen)
 
 
 def show(
@@ -232,6 +238,7 @@ def record_of(
         skipped=skips,
         clips=data.clips,
         audio_seconds=data.seconds,
+        flops=data.flops,
         bucket=step_plan.bucket,
         pace=took.pace,
         balance=data.balance,

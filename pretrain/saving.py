@@ -12,6 +12,7 @@ from pretrain.checkpoint.saver import Saved, Saver
 from pretrain.config import Config
 from pretrain.engine import Engine
 from pretrain.start import Course, Say
+from pretrain.tally import Tally
 from pretrain.validation import own_digest
 from pretrain.watch import Watch
 
@@ -29,12 +30,14 @@ class Saving:
         engine: Engine,
         course: Course,
         resume: Resume | None,
+        tally: Tally,
         watch: Watch,
         say: Say,
         note: Callable[[Saved], None],
     ) -> None:
         """``note`` is called with each checkpoint that is committed, on rank 0, in a thread."""
         self._config, self._engine, self._course, self._watch = config, engine, course, watch
+        self._tally = tally
         before = resume.manifest.state.starts if resume else ()
         self._starts = (*before, course.start)
         self._saved = course.start
@@ -99,6 +102,7 @@ class Saving:
             resume_points=self._course.resume_points,
             figures=dict(figures),
             held_out=self._held_out,
+            seen=self._tally.seen,
             init_from=self._course.init_from,
             shapes=self._engine.shapes,
             config=self._config.model_dump(mode="json"),

@@ -17,6 +17,7 @@ import xxhash
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import from_json
 
+from pretrain.tally import Seen
 from shards.errors import UserError
 from shards.plan import Origin
 
@@ -61,9 +62,9 @@ class State(BaseModel):
     ``target`` is the step at which the run was to end, ``updates`` what Adam's bias correction
     counts, ``starts`` are the steps at which the run was started, ``resume_points`` those from
     which its rate climbed back, ``figures`` what was measured until this step, of which losses are
-    on the clips whose digest is ``held_out``, and ``init_from`` the exact place of the weights that
-    the run began with. Random numbers are drawn anew for every micro-batch from the seed, the step
-    and its place, so no rank has a state of them to keep.
+    on the clips whose digest is ``held_out``, ``seen`` what was trained on, and ``init_from`` the
+    exact place of the weights that the run began with. Random numbers are drawn anew for every
+    micro-batch from the seed, the step and its place, so no rank has a state of them to keep.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -78,6 +79,7 @@ class State(BaseModel):
     resume_points: tuple[int, ...] = ()
     figures: dict[str, float] = {}
     held_out: str = ""
+    seen: Seen = Seen()
     init_from: str | None = None
     shapes: dict[str, tuple[int, ...]]
     config: dict[str, Any] = {}

@@ -167,6 +167,7 @@ def accelerate_tracker(name: str, run: str, folder: Path, settings: Mapping[str,
     """One of Accelerate's trackers, begun, with the run's ``settings``; files go to ``folder``."""
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
+    os.environ.setdefault("WANDB_QUIET", "true")
     options: Mapping[str, dict[str, Any]] = {
         "wandb": {"name": run, "id": run, "resume": "allow", "dir": str(folder)},
         "swanlab": {"experiment_name": run, "logdir": str(folder)},

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pretrain.config import Config
 
+# A target is none: it may move, and TensorBoard keeps what it has read first.
 SECTIONS = (
     "model",
     "batch",
@@ -16,8 +17,6 @@ SECTIONS = (
     "components",
     "deepspeed",
     "distill",
-    "train.steps",
-    "train.epochs",
     "init_from",
     "precision",
     "seed",

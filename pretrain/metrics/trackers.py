@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from importlib.util import find_spec
@@ -49,6 +50,15 @@ def refuse_unknown(names: Sequence[str]) -> None:
 _DISTRIBUTIONS = {"comet_ml": "comet-ml"}
 
 
+def plain(tag: str) -> str:
+    """A tag as all trackers take it: in one group, of letters, digits, underscores, - and dots.
+
+    Where MLflow keeps files, one curve cannot be the folder of another.
+    """
+    group, _, name = tag.partition("/")
+    return f"{group}/{re.sub('[^a-zA-Z0-9_.-]', '_', name.replace('/', '.'))}"
+
+
 class Log(Protocol):
     """What is needed of one of Accelerate's trackers."""
 
@@ -68,7 +78,7 @@ class Tracker:
 
     def draw(self, step: int, scalars: Scalars) -> None:
         """Add a point to each curve, soon."""
-        values = dict(scalars)
+        values = {plain(tag): value for tag, value in scalars.items()}
         self._submit(lambda: self._log[0].log(values, step=step))
 
     def close(self) -> None:

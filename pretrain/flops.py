@@ -21,7 +21,7 @@ class StepFlops:
     """
 
     def __init__(self, model: Family, training: Training) -> None:
-        self._model, self._training = model, training
+        self._model, self._training = model if isinstance(model, Counted) else None, training
         begins = {treatment.begins for treatment in training.treatments.values()}
         self._thaws = sorted(begin for begin in begins if begin is not None)
         self._passes = lru_cache(maxsize=2)(self._passes_of)
@@ -31,7 +31,7 @@ class StepFlops:
 
         0 where the model does not count.
         """
-        if not isinstance(self._model, Counted) or not len(rows):
+        if self._model is None or not len(rows):
             return 0.0
         parts = self._model.flops(corpus, rows)
         passes = self._passes(bisect_right(self._thaws, step), tuple(parts))

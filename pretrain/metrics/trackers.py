@@ -72,14 +72,20 @@ class Tracker:
     def __init__(self, name: str, begin: Callable[[], Log], say: Callable[[str], None]) -> None:
         """``begin`` makes it, its settings written down."""
         self._name, self._say, self._log = name, say, list[Log]()
-        self._failed, self._room = False, BoundedSemaphore(WAITING)
+        self._failed, self._lagged, self._room = False, False, BoundedSemaphore(WAITING)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._submit(lambda: self._log.append(begin()))
 
     def draw(self, step: int, scalars: Scalars) -> None:
         """Add a point to each curve, soon."""
         values = {plain(tag): value for tag, value in scalars.items()}
-        self._submit(lambda: self._log[0].log(values, step=step))
+        if self._submit(lambda: self._log[0].log(values, step=step)) or self._lagged:
+            return
+        self._lagged = True
+        self._say(
+            f"WARNING: the tracker {self._name} lags {WAITING} points behind; it misses some from "
+            f"step {step} on"
+        )
 
     def close(self) -> None:
         """Wait until all that was drawn is there, or `LAST_SECONDS`."""
@@ -89,11 +95,13 @@ class Tracker:
     def _finish(self) -> None:
         self._log[0].finish()
 
-    def _submit(self, work: Callable[[], None]) -> None:
-        if not self._failed and self._room.acquire(blocking=False):
-            self._thread.submit(self._guarded, work).add_done_callback(
-                lambda _: self._room.release()
-            )
+    def _submit(self, work: Callable[[], None]) -> bool:
+        """Whether there was room for it."""
+        if not self._room.acquire(blocking=False):
+            return False
+        done = self._thread.submit(self._guarded, work)
+        done.add_done_callback(lambda _: self._room.release())
+        return True
 
     def _guarded(self, work: Callable[[], None]) -> None:
         if self._failed:

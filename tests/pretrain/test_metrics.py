@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -39,7 +40,12 @@ def opened(
     gauges: Sequence[Gauge] = (),
     tally: Tally | None = None,
 ) -> Metrics:
-    """With TensorBoard alone; lengths of clips are drawn at every third step."""
+    """With TensorBoard alone; lengths of clips are drawn at every third step.
+
+    TensorBoard reads its files in the order of their names, which tell seconds.
+    """
+    if (folder / "tensorboard").exists():
+        time.sleep(1 - time.time() % 1)
     board = Board(folder / "tensorboard", start, {"optimizer.lr": 1e-3, "precision": "bf16"})
     lengths = Lengths(tally or Tally(Seen()), lambda: by_length(CORPUS).astype(np.int64), 3)
     return Metrics(folder, start, terminal, [board], gauges, lengths)
@@ -173,10 +179,10 @@ def test_a_loss_that_is_not_finite_is_still_json(tmp_path: Path) -> None:
 def test_a_full_disk_leaves_steps_out_and_does_not_stop_the_run(
     disk_of: Callable[[str], Path],
 ) -> None:
-    disk, said = disk_of("64k"), list[str]()
+    disk, said = disk_of("128k"), list[str]()
     with opened(disk / "run", 0, terminal(said.append, 1000)) as metrics:
         metrics.write(record(1))
-        (disk / "other").write_bytes(bytes(64 * 1024 - 16 * 1024))
+        (disk / "other").write_bytes(bytes(128 * 1024 - 16 * 1024))
         for step in range(2, 400):
             metrics.write(record(step))
         (disk / "other").unlink()

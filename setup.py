@@ -39,6 +39,7 @@ CLEAN = [
     "pyloudnorm>=0.2,<0.3",  # clean.loudness: ITU-R BS.1770
 ]
 ESPEAK = ["espeakng-loader>=0.2.4,<0.3"]  # GPL-3.0; only speech synthesis and phonemes import it
+GPU = ["nvidia-ml-py>=12"]  # how busy and hot GPUs are, beside a run's curves
 F0 = ["pyworld-prebuilt>=0.3.6,<0.4"]  # f0.pyworld: pyworld in wheels; MIT, needs numpy only
 
 setup(
@@ -64,6 +65,7 @@ setup(
         "remote": REMOTE,
         "clean": CLEAN,
         "f0": F0,
+        "gpu": GPU,
         "test": [
             *ESPEAK,
             *REMOTE,

@@ -15,6 +15,7 @@ from pretrain.components import ComponentConfig
 from pretrain.distill import DistillConfig
 from pretrain.groups import OptimizerConfig
 from pretrain.health import HealthConfig
+from pretrain.metrics.trackers import TENSORBOARD
 from pretrain.models import with_family
 from pretrain.models.protocol import Family
 from pretrain.preview import PreviewConfig
@@ -122,6 +123,10 @@ class Config(Section):
     validation: ValidationConfig = ValidationConfig()
     preview: PreviewConfig = PreviewConfig()
     distill: DistillConfig = DistillConfig()
+    trackers: tuple[str, ...] = Field(
+        default=(TENSORBOARD,),
+        description="what draws a run's curves; others by their names in Accelerate",
+    )
     deepspeed: DeepSpeedConfig = DeepSpeedConfig()
     precision: Precision = "bf16"
     device: Literal["auto", "cpu", "cuda"] = "auto"

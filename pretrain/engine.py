@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import count
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar, cast
 
 import numpy as np
@@ -40,6 +41,8 @@ from shards.errors import UserError
 _T = TypeVar("_T")
 Look = Callable[[Tensor, Iterator[Fragment]], Tensor]
 PATIENCE = timedelta(minutes=30)
+TRACKED = "segue"
+"""The project that trackers keep runs in."""
 EXCHANGED = 1 << 24
 """Numbers of masters and averages that change places at a time."""
 _board_numbers = count()  # the same on every rank: all ask for boards together
@@ -166,6 +169,28 @@ class Processes:
         most = torch.tensor(value, dtype=torch.float64, device=self.device)
         dist.all_reduce(most, op=dist.ReduceOp.MAX)
         return float(most)
+
+
+def accelerate_tracker(name: str, run: str, folder: Path, settings: Mapping[str, Any]) -> Any:
+    """One of Accelerate's trackers, begun, with the run's ``settings``; files go to ``folder``."""
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS
+
+    os.environ.setdefault("WANDB_QUIET", "true")
+    options: Mapping[str, dict[str, Any]] = {
+        "wandb": {"name": run, "id": run, "resume": "allow", "dir": str(folder)},
+        "swanlab": {"experiment_name": run, "logdir": str(folder)},
+        "trackio": {"name": run, "resume": "allow"},
+        "mlflow": {"run_name": run},
+        "dvclive": {"dir": str(folder), "resume": True, "save_dvc_exp": False},
+    }
+    kind = LOGGER_TYPE_TO_CLASS[name]
+    places = [str(folder)] if kind.requires_logging_directory else []
+    if places or "dir" in options.get(name, {}):
+        folder.mkdir(parents=True, exist_ok=True)
+    tracker = kind(TRACKED if name in options else run, *places, **options.get(name, {}))
+    tracker.start()
+    tracker.store_init_configuration(dict(settings))
+    return tracker
 
 
 def end_process(code: int) -> NoReturn:

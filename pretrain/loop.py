@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -14,13 +13,15 @@ import torch
 from torch import Tensor
 
 from pretrain.checkpoint.keep import next_due
+from pretrain.checkpoint.restore import Resume
 from pretrain.checkpoint.saver import Saved
 from pretrain.config import Config
 from pretrain.distill import Teacher
 from pretrain.engine import Engine, Processes
 from pretrain.handover import thaw
 from pretrain.initial import origin
-from pretrain.intake import StepData, take_step
+from pretrain.intake import Intake, StepData
+from pretrain.metrics.opening import metrics_of
 from pretrain.metrics.progress import DRAWN
 from pretrain.metrics.record import StepRecord
 from pretrain.metrics.recorder import Metrics
@@ -42,6 +43,7 @@ from pretrain.start import (
 )
 from pretrain.stop import INTERRUPTED, Asked, StopRequest
 from pretrain.stopwatch import Stopwatch, stopwatch
+from pretrain.tally import Seen
 from pretrain.updating import Updating, refuse_skips
 from pretrain.validation import Results, Validator
 from pretrain.watch import Watch
@@ -73,7 +75,7 @@ def train(
 
     Returns the exit code, as `ending` has it.
     """
-    name, folder = config.run.name, config.run.folder
+    name = config.run.name
     resume, place = origin(config, processes, say)
     course = processes.each(lambda: set_course(config, ready, resume, place, say))
     plan, start, target = course.plan, course.start, course.target
@@ -87,12 +89,14 @@ def train(
     validator = Validator(config, engine, ready.held_out, target, resume, watch.alive)
     previewer = Previewer(config, engine, course, watch.alive, say)
     updating = Updating(config, engine, ready.outline, resume, say)
-    batches, clock = own_batches(config, ready, course, processes), stopwatch(processes.device)
-    is_first, step, asked = processes.rank == 0, start, Asked()
+    intake = intake_of(config, ready, course, processes, resume)
+    clock, step, asked = stopwatch(processes.device), start, Asked()
     terminal = terminal_of(config, course, processes, say)
     with (
-        Metrics(folder, start, terminal) if is_first else nullcontext() as metrics,
-        Saving(config, updating, course, resume, watch, say, note_saved(metrics)) as saving,
+        metrics_of(config, course, processes, intake.tally, terminal) as metrics,
+        Saving(
+            config, updating, course, resume, intake.tally, watch, say, note_saved(metrics)
+        ) as saving,
     ):
         show(metrics, start, validator.first(start), previewer.first(start))
         for step_plan in profiled(plan.steps(start, target), config, processes, say):
@@ -100,7 +104,7 @@ def train(
                 with watch.patient():
                     thaw(config, course, step_plan.step, engine, saving, say)
             clock.reset()
-            data = take_step(batches, ready.accumulation, plan, config.model, processes)
+            data = intake.take()
             note_failures(metrics, step + 1, data)
             if data.mistake:
                 break
@@ -133,10 +137,10 @@ def train(
     return code
 
 
-def own_batches(
-    config: Config, ready: Ready, course: Course, processes: Processes
-) -> Iterator[Batch]:
-    """This rank's micro-batches of the whole course, on its device."""
+def intake_of(
+    config: Config, ready: Ready, course: Course, processes: Processes, resume: Resume | None
+) -> Intake:
+    """This rank's micro-batches of the whole course, on its device, step by step."""
     batches = stream(
         course.plan,
         config.model.fields(),
@@ -146,7 +150,9 @@ def own_batches(
         config=config.data,
         pin_memory=ready.device == "cuda",
     )
-    return on_device(batches, processes.device, depth=ready.accumulation)
+    near = on_device(batches, processes.device, depth=ready.accumulation)
+    seen = resume.manifest.state.seen if resume else Seen()
+    return Intake(near, ready.accumulation, course, config.model, processes, seen)
 
 
 def terminal_of(config: Config, course: Course, processes: Processes, say: Say) -> Terminal:
@@ -255,6 +261,7 @@ def record_of(
         skipped=updating.health.skipped,
         clips=data.clips,
         audio_seconds=data.seconds,
+        flops=data.flops,
         bucket=step_plan.bucket,
         pace=took.pace,
         balance=data.balance,

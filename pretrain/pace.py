@@ -33,6 +33,11 @@ class Pace:
         return int(self.seconds.argmax())
 
     @property
+    def fastest(self) -> int:
+        """The rank that was busy for the shortest time."""
+        return int(self.seconds.argmin())
+
+    @property
     def median(self) -> float:
         """Seconds of the median rank; of two, their mean."""
         return float(np.median(self.seconds))
@@ -42,6 +47,11 @@ class Pace:
         """How many times as long as the median the slowest rank took."""
         return float(self.seconds.max()) / self.median if self.median else 1.0
 
+    @property
+    def fastest_over_median(self) -> float:
+        """What part of the median's time the fastest rank took."""
+        return float(self.seconds.min()) / self.median if self.median else 1.0
+
     def figures(self) -> dict[str, float]:
         """What the log keeps of it."""
         return {
@@ -49,6 +59,9 @@ class Pace:
             "slowest_seconds": float(self.seconds.max()),
             "median_seconds": self.median,
             "slowest_over_median": self.slowest_over_median,
+            "fastest_rank": self.fastest,
+            "fastest_seconds": float(self.seconds.min()),
+            "fastest_over_median": self.fastest_over_median,
         }
 
 

@@ -12,6 +12,7 @@ from pretrain.checkpoint.manifest import Manifest, State, refuse_other_shapes
 from pretrain.checkpoint.store import newest
 from pretrain.components import training
 from pretrain.config import Config
+from pretrain.metrics.trackers import refuse_unknown
 from pretrain.models.outline import Outline, outline
 from pretrain.validation import OWN, HeldOut, held_out
 from pretrain.weights.bring import bring
@@ -43,6 +44,7 @@ def check(config: Config, *, world_size: int, device: str, environ: Mapping[str,
     """
     zero = settle(config.deepspeed, environ)
     refuse_precision(zero, config.precision)
+    refuse_unknown(config.trackers)
     plan = open_plan(config.data, config.batch, config.seed)
     if environ.get("RANK", "0") == "0" and config.data.on_error == "stop":
         refuse_damaged_shards(plan.corpus)

@@ -11,6 +11,7 @@ from pretrain.checkpoint.restore import Resume
 from pretrain.checkpoint.saver import Saved, Saver
 from pretrain.config import Config
 from pretrain.start import Course, Say
+from pretrain.tally import Tally
 from pretrain.updating import Updating
 from pretrain.validation import own_digest
 from pretrain.watch import Watch
@@ -29,6 +30,7 @@ class Saving:
         updating: Updating,
         course: Course,
         resume: Resume | None,
+        tally: Tally,
         watch: Watch,
         say: Say,
         note: Callable[[Saved], None],
@@ -37,6 +39,7 @@ class Saving:
         engine = updating.engine
         self._config, self._engine, self._course, self._watch = config, engine, course, watch
         self._updating = updating
+        self._tally = tally
         before = resume.manifest.state.starts if resume else ()
         self._starts = (*before, course.start)
         self._saved = course.start
@@ -102,6 +105,7 @@ class Saving:
             figures=dict(figures),
             health=self._updating.health,
             held_out=self._held_out,
+            seen=self._tally.seen,
             init_from=self._course.init_from,
             shapes=self._engine.shapes,
             config=self._config.model_dump(mode="json"),

@@ -193,6 +193,14 @@ class Census:
         ends = np.searchsorted(found[order], np.arange(1, len(self.buckets) + 2))
         return order, ends
 
+    def by_seconds(self, edges: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+        """How many clips, of those that belong to a bucket, lie between each two ``edges``."""
+        counts = np.zeros(len(edges) - 1, dtype=np.int64)
+        for start, stop in self._chunks():
+            seconds = self.corpus.column("seconds", start, stop)
+            counts += np.histogram(seconds[self._admitted(start, stop)], edges)[0]
+        return counts
+
     def first_without(self, holds: Holds) -> int:
         """The first row, of those that belong to a bucket, that does not hold something; or -1."""
         for start, stop in self._chunks():

@@ -62,6 +62,10 @@ class Corpus:
             found[mine] = self.sources[number].index.column(name).take(local)
         return found
 
+    def has(self, name: str) -> bool:
+        """Whether every source's index has the length ``name``."""
+        return all(name in source.index.about["lengths"] for source in self.sources)
+
     def seconds(self, rows: Rows) -> npt.NDArray[np.float64]:
         """Durations of the clips, float64 [rows]."""
         return self.gather("seconds", rows)

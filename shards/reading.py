@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,9 @@ from shards.index import AUDIO_FORMATS, Index
 from shards.stores import ReadFailure, Span, Store
 from shards.stores.local import LocalStore
 
+FailureKind = Literal["read", "checksum", "decode", "shape"]
+"""What went wrong with a clip: its bytes did not come, are not those packed, or say nothing."""
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -35,6 +38,7 @@ class Failure:
     shard: str
     key: str
     reason: str
+    kind: FailureKind
 
 
 @dataclass(frozen=True)
@@ -147,6 +151,10 @@ class _Fetched:
 class _UnreadableError(Exception):
     """Why a clip among those asked for cannot be had."""
 
+    def __init__(self, kind: FailureKind, reason: str) -> None:
+        super().__init__(reason)
+        self.kind: FailureKind = kind
+
 
 class _SourceReader:
     """Reads clips of one index; ``prefix`` stands before their keys."""
@@ -167,7 +175,7 @@ class _SourceReader:
         spans, members = self._locate(local)
         found = self.store.fetch(spans)
         failures = [
-            Failure(spans[n][0], self.prefix + self.index.key(int(local[n])), data.reason)
+            Failure(spans[n][0], self.prefix + self.index.key(int(local[n])), data.reason, "read")
             for n, data in enumerate(found)
             if isinstance(data, ReadFailure)
         ]
@@ -184,14 +192,15 @@ class _SourceReader:
     def _readable(self, fetched: _Fetched) -> Clips:
         try:
             return self._clips(fetched)
-        except _UnreadableError as reason:  # one of them; each alone, once more, tells which
+        except _UnreadableError as error:  # one of them; each alone, once more, tells which
             local, rows = fetched.local, fetched.rows
             if len(rows) > 1:
                 return joined(
                     [self.read(local[n : n + 1], rows[n : n + 1]) for n in range(len(rows))]
                 )
             key = self.prefix + self.index.key(int(local[0]))
-            return self._nothing([Failure(fetched.spans[0][0], key, str(reason))])
+            shard = fetched.spans[0][0]
+            return self._nothing([Failure(shard, key, str(error), error.kind)])
 
     def _nothing(self, failures: list[Failure]) -> Clips:
         return Clips([], [], [], {name: [] for name in self._fields}, failures)
@@ -213,19 +222,21 @@ class _SourceReader:
         places = zip(member.clips, member.starts, member.ends, strict=True)
         parts = [found[clip][start:end] for clip, start, end in places]
         if list(map(xxh3_64_intdigest, parts)) != member.checksums:
-            raise _UnreadableError(f"{member.name} is not what was packed: its checksum differs")
+            raise _UnreadableError(
+                "checksum", f"{member.name} is not what was packed: its checksum differs"
+            )
         treatment = self._treatment[member.name]
         try:
             column = treatment.decode(parts)
         except CANNOT_DECODE as error:
-            raise _UnreadableError(f"{member.name} cannot be decoded: {error}") from error
+            raise _UnreadableError("decode", f"{member.name} cannot be decoded: {error}") from error
         self._refuse_other_shapes(self._fields[treatment.field], column)
         return column
 
     def _refuse_other_shapes(self, field: Field, column: Column) -> None:
         for array in listed(column) if field.shape is not None else ():
             if (mistake := field.mistaken(array.shape)) is not None:
-                raise _UnreadableError(mistake)
+                raise _UnreadableError("shape", mistake)
 
     def expect(self, local: Rows) -> None:
         shards = np.searchsorted(self.index.shard_starts, local, side="right") - 1

@@ -63,6 +63,9 @@ def show(path: Place) -> None:
     table = _table("", "", head=False)
     table.add_row("step, epoch", f"{state.step:,}, {state.epoch:.4f}")
     table.add_row("updates", f"{state.updates:,}")
+    table.add_row(
+        "trained on", f"{state.seen.clips:,} clips, {state.seen.seconds / 3600:,.2f} hours"
+    )
     table.add_row("started at steps", ", ".join(map(str, state.starts)) or "unknown")
     table.add_row("parameters", f"{numbers:,} in {len(state.shapes):,} tensors")
     table.add_row("frozen", f"{len(manifest.frozen):,} tensors")

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import from_json
 
 from pretrain.health import Health
+from pretrain.tally import Seen
 from shards.errors import UserError
 from shards.plan import Origin
 
@@ -62,10 +63,10 @@ class State(BaseModel):
     ``target`` is the step at which the run was to end, ``updates`` what Adam's bias correction
     counts, ``starts`` are the steps at which the run was started, ``resume_points`` those from
     which its rate climbed back, ``figures`` what was measured until this step, of which losses are
-    on the clips whose digest is ``held_out``, ``health`` what the next steps are held against, and
-    ``init_from`` the exact place of the weights that the run began with. Random numbers are drawn
-    anew for every micro-batch from the seed, the step and its place, so no rank has a state of them
-    to keep.
+    on the clips whose digest is ``held_out``, ``health`` what the next steps are held against,
+    ``seen`` what was trained on, and ``init_from`` the exact place of the weights that the run
+    began with. Random numbers are drawn anew for every micro-batch from the seed, the step and its
+    place, so no rank has a state of them to keep.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -81,6 +82,7 @@ class State(BaseModel):
     figures: dict[str, float] = {}
     health: Health = Health()
     held_out: str = ""
+    seen: Seen = Seen()
     init_from: str | None = None
     shapes: dict[str, tuple[int, ...]]
     config: dict[str, Any] = {}

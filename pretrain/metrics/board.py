@@ -7,9 +7,15 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+import numpy.typing as npt
+
+from pretrain.metrics.hparams import METRICS, Value
+from pretrain.metrics.layout import LAYOUT
 from pretrain.models.protocol import Preview
+from pretrain.tally import EDGES
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -18,10 +24,14 @@ if TYPE_CHECKING:
 class Board:
     """TensorBoard's files of a run in ``folder``; any thread may draw."""
 
-    def __init__(self, folder: Path, start: int) -> None:
-        """Go on after step ``start``: what was drawn later is purged."""
+    def __init__(self, folder: Path, start: int, settings: Mapping[str, Value]) -> None:
+        """Go on after step ``start``: what was drawn later is purged.
+
+        ``settings`` are shown in the table of runs, beside the last values of `METRICS`.
+        """
         self._folder, self._broken, self._drawing = folder, False, Lock()
         self._writer = self._new(start + 1 if start else 0)  # a new run draws step 0 itself
+        self._add(start, partial(_describe, settings))
 
     def close(self) -> None:
         """Write out what is left."""
@@ -35,6 +45,10 @@ class Board:
     def preview(self, step: int, preview: Preview) -> None:
         """Add pictures and sounds of a clip; raises what a picture of odd shape makes of it."""
         self._add(step, partial(_add_preview, preview, step))
+
+    def count(self, step: int, histograms: Mapping[str, npt.NDArray[np.int64]]) -> None:
+        """Show how many clips lie between each two of `EDGES`, by tag."""
+        self._add(step, partial(_add_histograms, histograms, step))
 
     def _new(self, step: int) -> SummaryWriter:
         from torch.utils.tensorboard import SummaryWriter
@@ -54,6 +68,39 @@ class Board:
 def _add_scalars(scalars: Mapping[str, float], step: int, board: SummaryWriter) -> None:
     for tag, value in scalars.items():
         board.add_scalar(tag, value, step)
+
+
+def _describe(settings: Mapping[str, Value], board: SummaryWriter) -> None:
+    from torch.utils.tensorboard import summary
+
+    board.add_custom_scalars(LAYOUT)
+    hparams, writer = cast("Any", summary.hparams), cast("Any", board.file_writer)
+    experiment, session, _ = hparams(dict(settings), dict.fromkeys(METRICS, 0.0))
+    for told in (experiment, session):  # add_hparams would open a run beside this one
+        writer.add_summary(told)
+
+
+def _add_histograms(
+    histograms: Mapping[str, npt.NDArray[np.int64]], step: int, board: SummaryWriter
+) -> None:
+    middles = (EDGES[:-1] + np.append(EDGES[1:-1], EDGES[-2])) / 2
+    for tag, counts in histograms.items():
+        filled = np.flatnonzero(counts)
+        if not len(filled):
+            continue
+        used = slice(0, int(filled[-1]) + 1)
+        limits = np.minimum(EDGES[1:], 2 * EDGES[-2])[used]
+        board.add_histogram_raw(
+            tag,
+            min=float(EDGES[filled[0]]),
+            max=float(limits[-1]),
+            num=int(counts.sum()),
+            sum=float(counts @ middles),
+            sum_squares=float(counts @ middles**2),
+            bucket_limits=limits.tolist(),
+            bucket_counts=counts[used].tolist(),
+            global_step=step,
+        )
 
 
 def _add_preview(preview: Preview, step: int, board: SummaryWriter) -> None:

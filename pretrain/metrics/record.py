@@ -24,6 +24,9 @@ TAGS = {
     "speed/tokens_per_second": "tokens_per_second",
     "speed/audio_hours_per_hour": "audio_hours_per_hour",
     "speed/step_seconds": "seconds",
+    "speed/data_share": "data_share",
+    "ranks/fastest": "fastest_rank",
+    "ranks/fastest_over_median": "fastest_over_median",
     "ranks/slowest": "slowest_rank",
     "ranks/slowest_over_median": "slowest_over_median",
 }
@@ -41,6 +44,7 @@ class StepRecord:
     over the mean; ``rates`` are those of the optimizer's groups, by name, of which ``lr`` is the
     base. ``skipped`` counts the run's steps that moved nothing. ``failed_clips`` could not be read
     and were left out. ``withheld`` is the share of clips that the curriculum has yet to admit.
+    ``flops`` are those of the step (`pretrain.flops`).
     ``pace`` is how long each rank was busy. ``gauges`` are further figures, by TensorBoard's names.
     """
 
@@ -60,6 +64,7 @@ class StepRecord:
     skipped: int
     clips: int
     audio_seconds: float
+    flops: float
     bucket: int
     pace: Pace
     balance: float
@@ -79,6 +84,11 @@ class StepRecord:
         """How many times faster than real time all ranks together train."""
         return self.audio_seconds / self.seconds
 
+    @property
+    def data_share(self) -> float:
+        """The share of the step in which this rank waited for its data."""
+        return self.spent.get("data", 0.0) / self.seconds
+
     def figures(self) -> dict[str, float]:
         """All of it by flat names, as the log has it."""
         values = {key: value for key, value in vars(self).items() if key not in _GROUPED}
@@ -86,6 +96,7 @@ class StepRecord:
             **values,
             "tokens_per_second": round(self.tokens_per_second, 1),
             "audio_hours_per_hour": round(self.audio_hours_per_hour, 1),
+            "data_share": round(self.data_share, 4),
             **self.pace.figures(),
             **{f"{name}_seconds": value for name, value in self.spent.items()},
             **self.parts,

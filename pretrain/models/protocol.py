@@ -65,6 +65,21 @@ class Previewing(Protocol):
     def previews(self, batch: Batch) -> Sequence[Preview]: ...
 
 
+@runtime_checkable
+class Counted(Protocol):
+    """What a family may be able to do beside what `Family` asks of it: tell how much it computes.
+
+    ``flops`` are those of a forward pass over each clip alone, so without any padding, float64
+    [rows], by the prefix of the parameters that they are spent with, in the order in which data
+    passes them (0 for a table of embeddings). A multiplication and an addition are two; attention
+    counts every pair of places, masked or not. It comes from the index alone.
+    """
+
+    def flops(
+        self, corpus: Corpus, rows: npt.NDArray[np.int64]
+    ) -> Mapping[str, npt.NDArray[np.float64]]: ...
+
+
 class Family(Section, ABC):
     """The config of a model family: torch-free, so that a run can be planned before it starts.
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,8 @@ def test_a_run_goes_on_in_another_stage_on_another_number_of_processes(
     before = two_processes.losses()
     assert more.finish() == 0, more.output
     assert more.losses()[:20] == before
+    clips = [record["clips"] for record in more.log()]
+    assert [record["data/clips_seen"] for record in more.log()] == [*accumulate(clips)]
     assert len(more.losses()) == 24
     assert more.losses()[-1] < before[0]
     assert "climbs back in 100 steps from step 20: it had reached its target" in more.output

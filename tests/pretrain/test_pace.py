@@ -22,12 +22,15 @@ def told(*paces: Pace, of: Stragglers | None = None) -> str | None:
     return stragglers.told()
 
 
-def test_the_slowest_rank_of_a_step_and_the_median() -> None:
+def test_the_slowest_and_fastest_rank_of_a_step_and_the_median() -> None:
     assert pace(1.0, 1.0, 1.5, 1.0, 0.5).figures() == {
         "slowest_rank": 2,
         "slowest_seconds": 1.5,
         "median_seconds": 1.0,
         "slowest_over_median": 1.5,
+        "fastest_rank": 4,
+        "fastest_seconds": 0.5,
+        "fastest_over_median": 0.5,
     }
     assert pace(1.0, 1.0, 1.5, 1.0, 0.5).slowest_over_median == 1.5
     assert pace(0.0, 0.0).slowest_over_median == 1.0

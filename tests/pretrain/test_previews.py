@@ -7,10 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from test_metrics import events_of, terminal
+from test_metrics import events_of, opened, terminal
 from test_s1 import SMALL, batch_of
 
-from pretrain.metrics.recorder import Metrics
 from pretrain.models.gpt_sovits_s1.config import S1Config
 from pretrain.models.gpt_sovits_s1.layers import SelfAttention
 from pretrain.models.gpt_sovits_s1.model import S1
@@ -101,7 +100,7 @@ def test_pictures_and_sounds_are_on_the_board_and_a_bad_one_is_told(tmp_path: Pa
     good = Preview("a", {"mel": picture}, {"sampled": Sound(torch.zeros(400), 16_000)})
     bad = Preview("b", {"mel": torch.zeros(6)})
     for _ in range(2):  # started again before it had saved anything
-        with Metrics(tmp_path, 0, terminal(said.append)) as metrics:
+        with opened(tmp_path, 0, terminal(said.append)) as metrics:
             metrics.previewed(0, [bad, good])
     events = events_of(tmp_path)
     (image,) = events.Images("preview/a/mel")
@@ -116,6 +115,6 @@ def test_a_full_disk_leaves_pictures_out_and_does_not_stop_the_run(
 ) -> None:
     disk = disk_of("64k")
     noise = torch.randint(0, 256, (200, 200, 3), dtype=torch.uint8)
-    with Metrics(disk / "run", 0, terminal()) as metrics:
+    with opened(disk / "run", 0, terminal()) as metrics:
         for step in range(8):
             metrics.previewed(step, [Preview("a", {"mel": noise})])

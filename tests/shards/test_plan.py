@@ -71,6 +71,12 @@ def test_every_epoch_holds_each_clip_exactly_once(
         assert Counter(counted(epoch_of(plan, epoch))) == dict.fromkeys(range(len(index)), 1)
 
 
+def test_lengths_are_counted_of_the_clips_that_a_run_admits() -> None:
+    index = index_of([1.0, 2.0, 2.2, 4.0, 9.0], per_shard=2)
+    plan = plan_of(index, BatchConfig(seconds=108, micro_seconds=54), min_seconds=2, max_seconds=5)
+    assert plan.census.by_seconds(np.array([0.0, 2.1, 4.0, np.inf])).tolist() == [1, 1, 1]
+
+
 @given(indexes, batches, seeds)
 @settings(max_examples=80, deadline=None)
 def test_no_micro_batch_is_over_budget_or_empty_and_only_the_last_step_is_short(

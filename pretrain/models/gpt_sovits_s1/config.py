@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field, model_validator
 
+from pretrain.models.gpt_sovits_s1.flops import forward_flops
 from pretrain.models.protocol import Family
 from shards import fields
 from shards.census import Census
@@ -67,6 +69,15 @@ class S1Config(Family):
         """Each clip's semantic tokens and EOS."""
         eos = 1 if self.alignment == "first_token" else 0
         return corpus.gather("semantic", rows).astype(np.int64) + eos
+
+    def flops(
+        self, corpus: Corpus, rows: npt.NDArray[np.int64]
+    ) -> Mapping[str, npt.NDArray[np.float64]]:
+        """As `Counted`; all semantic tokens and EOS are read out, whatever the alignment."""
+        phonemes, semantic = (corpus.gather(name, rows) for name in ("phonemes", "semantic"))
+        bert = corpus.gather("bert", rows) if corpus.has("bert") else 0 * phonemes
+        sizes = (self.hidden_dim, self.n_layer, self.vocab_size)
+        return forward_flops(sizes, phonemes, semantic, bert)
 
     def check(self, census: Census) -> None:
         """UserError if the clips lack a member or hold ids beyond the vocabularies."""

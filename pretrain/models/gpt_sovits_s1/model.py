@@ -13,12 +13,12 @@ from torch.nn import functional as F
 from pretrain.distill import divergence
 from pretrain.models.gpt_sovits_s1.alignment import alignments, watched
 from pretrain.models.gpt_sovits_s1.config import S1Config
+from pretrain.models.gpt_sovits_s1.flops import BERT_DIM
 from pretrain.models.gpt_sovits_s1.layers import Decoder, SinePosition, TokenEmbedding
 from pretrain.models.growth import Growth
 from pretrain.models.protocol import Guide, Preview
 from shards.collate import Batch
 
-BERT_DIM = 1024
 IGNORE = -100
 TOP = 3
 

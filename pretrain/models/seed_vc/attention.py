@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-FFN_MULTIPLE = 256
+from pretrain.models.seed_vc.flops import ffn_width
+
 ROPE_BASE = 10000.0
 
 
@@ -85,7 +86,7 @@ class FeedForward(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        inner = -(-(8 * dim // 3) // FFN_MULTIPLE) * FFN_MULTIPLE
+        inner = ffn_width(dim)
         self.w1 = nn.Linear(dim, inner, bias=False)
         self.w3 = nn.Linear(dim, inner, bias=False)
         self.w2 = nn.Linear(inner, dim, bias=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from pretrain.models.protocol import Family
+from pretrain.models.seed_vc.flops import Spans, forward_flops
 from pretrain.models.seed_vc.online import OnlineConfig, refuse_other_width
 from shards import fields
 from shards.census import Census
@@ -19,6 +21,8 @@ from shards.section import Section
 if TYPE_CHECKING:
     from pretrain.models.seed_vc.model import SeedVC
 
+ONLINE_RATE = 50
+"""Frames a second of content that is computed online, about."""
 SeedVCMel = Literal["seed_vc_22k", "seed_vc_22k_hifigan", "seed_vc_44k"]
 
 
@@ -124,6 +128,19 @@ class SeedVCConfig(Family):
     def targets(self, corpus: Corpus, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """One per clip: its loss is a mean over its frames."""
         return np.ones(len(rows), dtype=np.int64)
+
+    def flops(
+        self, corpus: Corpus, rows: npt.NDArray[np.int64]
+    ) -> Mapping[str, npt.NDArray[np.float64]]:
+        """As `Counted`; encoders of online features are no part of the model and not counted."""
+        mel = self.mel_parameters
+        seconds = corpus.seconds(rows)
+        content = ONLINE_RATE * seconds
+        other = 0 * seconds
+        if self.features == "packed":
+            content = corpus.gather("content", rows)
+            other = corpus.gather("content_alt", rows) if corpus.has("content_alt") else other
+        return forward_flops(self, Spans(seconds * mel.sample_rate // mel.hop, content, other))
 
     def check(self, census: Census) -> None:
         """UserError if clips lack a member or a frame, or where online features will not do."""

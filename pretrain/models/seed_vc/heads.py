@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pretrain.models.seed_vc.flops import TIME_CHANNELS
 from pretrain.models.seed_vc.weight_norm import NormedLinear
-
-TIME_CHANNELS = 256
 
 
 class TimeEmbedding(nn.Module):

@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-STAGES = 4
+from pretrain.models.seed_vc.flops import STAGES
 
 
 class LengthRegulator(nn.Module):

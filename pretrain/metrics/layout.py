@@ -1,0 +1,49 @@
+"""The first page: which curves TensorBoard's custom scalars shows together."""
+
+from __future__ import annotations
+
+Charts = dict[str, list[object]]
+
+
+def _chart(*tags: str) -> list[object]:
+    return ["Multiline", [f"^{tag}$" for tag in tags]]
+
+
+LAYOUT: dict[str, Charts] = {
+    "Health": {
+        "loss": _chart("train/loss", "validation/loss"),
+        "learning rate": _chart("optimizer/lr"),
+        "gradient norm": _chart("optimizer/gradient_norm"),
+        "tokens per second": _chart("speed/tokens_per_second"),
+        "waiting for data, share of a step": _chart("speed/data_share"),
+        "padding, share of the audio": _chart("data/padding"),
+        "memory, GB": _chart("memory/(peak|reserved|host|host_workers)_gb"),
+        "skipped steps": _chart("health/.*skip.*", "health/failed_clips"),
+    },
+    "Learning": {
+        "parts of the loss": _chart("train/.*"),
+        "validation by length": _chart("validation/seconds/.*/loss"),
+        "validation by source": _chart("validation/source/.*/loss"),
+        "validation by language": _chart("validation/language/.*/loss"),
+        "validation on other data": _chart("validation/[^/]*/loss"),
+        "rates of groups": _chart("optimizer/lr/.*"),
+    },
+    "Speed": {
+        "seconds of a step by part": _chart(
+            "speed/(data|forward|backward|optimizer|checkpoint)_seconds", "speed/step_seconds"
+        ),
+        "share of what the devices could compute": _chart("speed/mfu"),
+        "TFLOP per second": _chart("speed/tflops"),
+        "hours of audio per hour": _chart("speed/audio_hours_per_hour"),
+        "fastest and slowest rank over the median": _chart("ranks/(fastest|slowest)_over_median"),
+        "GPU": _chart("gpu/.*"),
+    },
+    "Data": {
+        "epoch": _chart("data/epoch"),
+        "hours seen": _chart("data/hours_seen"),
+        "bucket": _chart("data/bucket"),
+        "curriculum": _chart("curriculum/.*"),
+        "errors by kind": _chart("health/data_errors/.*"),
+    },
+}
+"""Patterns of tags by the chart that shows them, by category."""

@@ -181,7 +181,7 @@ def main() -> None:
     folder = config.run.folder
     with Interleaved(new_folder(folder), others) as watch:
         train(config, ready, processes, StopRequest(folder, watches=True), watch, say)
-    print(f"{given.steps - WARM_UP} steps of each, in turn")
+    print(f"{len(watch.took[SEGUE]) - WARM_UP} steps of each, in turn")
     report(watch.took)
     end_process(0)
 

@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PEERS := .bench/peers
 
-.PHONY: quickstart test test-slow lint bench-data bench-pack bench-startup bench-checkpoint bench-forgetting clean
+.PHONY: quickstart test test-slow lint bench-data bench-pack bench-startup bench-checkpoint bench-forgetting \
+	bench-overhead bench-gpu clean
 
 $(STAMP): setup.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -50,6 +51,12 @@ bench-checkpoint: $(STAMP)  ## saving and restoring against DeepSpeed's own: 2 m
 
 bench-forgetting: $(STAMP)  ## continuing on other voices, in six ways: 20 minutes, 1 GB
 	$(BIN)/python tests/bench/forgetting.py build/bench/forgetting
+
+bench-overhead: $(STAMP)  ## the training loop against bare loops: 5 minutes
+	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/overhead.py build/bench/overhead
+
+bench-gpu: $(STAMP)  ## s1 and Seed-VC small on one CUDA device, against dense masks and fixed counts
+	$(BIN)/python tests/bench/gpu.py build/bench/gpu
 
 clean:
 	rm -rf $(VENV) .bench quickstart build *.egg-info

@@ -27,6 +27,7 @@ REQUIRES = [
     "fsspec>=2024.6",  # shards behind URLs
     "omegaconf>=2.3,<2.5",  # YAML with interpolation and key=value overrides
     "pydantic>=2.7,<3",  # validated configuration
+    "packaging>=23",  # versions that fit, for `segue doctor`
     "typer>=0.15,<1",  # the command line
     "rich>=13,<16",  # tables and messages
 ]

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from launch.doctor.cli import doctor
 from pretrain.checkpoint.cli import app as checkpoint_app
 from pretrain.evaluate import evaluate
 from pretrain.weights.cli import export, import_weights
@@ -78,6 +79,7 @@ def launch(
 
 
 app.command(name="eval")(evaluate)
+app.command()(doctor)
 app.command()(submit)
 app.command()(submit_pack)
 app.command()(jobs)

@@ -14,6 +14,9 @@ from experiment_corpus import write_experiment
 
 GOLDENS = Path(__file__).parent / "golden"
 SOUND_RATE = 22_050
+# Before torch is imported: its threads are not to spin while they wait. Several processes share
+# the cores, and a test of one second would take forty.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -1,6 +1,6 @@
 """Made-up corpora to measure with: token clips, FLAC clips, and indexes of any size.
 
-    python tests/bench/corpus.py OUT --kind tokens|audio --clips N
+    python tests/bench/corpus.py OUT --kind tokens|audio|voiced --clips N
 Lengths are log-normal (median 6 s, sigma 0.7, 1 to 54 s), as in speech corpora.
 """
 
@@ -59,7 +59,18 @@ def audio_sample(number: int, seconds: float, chance: np.random.Generator) -> Sa
     return {"flac": data.getvalue()}
 
 
-SAMPLES = {"tokens": token_sample, "audio": audio_sample}
+def voiced_sample(number: int, seconds: float, chance: np.random.Generator) -> Sample:
+    """Sound with content at 50 Hz and a style of the widths of Whisper small and CAMPPlus."""
+    content = chance.standard_normal((768, max(1, int(50 * seconds))), dtype=np.float32)
+    style = chance.standard_normal(192, dtype=np.float32)
+    return {
+        **audio_sample(number, seconds, chance),
+        "content.npy": content.astype(np.float16),
+        "style.npy": style,
+    }
+
+
+SAMPLES = {"tokens": token_sample, "audio": audio_sample, "voiced": voiced_sample}
 
 
 def write_corpus(out: Path, kind: str, clips: int, seed: int = 0) -> None:

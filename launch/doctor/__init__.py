@@ -1,0 +1,1 @@
+"""``segue doctor``: whether this machine, and others beside it, can train."""

@@ -9,7 +9,9 @@ from typing import Annotated, Literal
 import typer
 
 from pretrain.checkpoint.cli import app as checkpoint_app
+from pretrain.estimate.cli import estimate
 from pretrain.evaluate import evaluate
+from pretrain.tune.cli import tune_batch
 from pretrain.weights.cli import export, import_weights
 from shards.cli import app as shards_app
 from shards.commands import commands
@@ -74,6 +76,8 @@ def launch(
     raise typer.Exit(local.launch(config, overrides or [], nproc, meeting))
 
 
+app.command()(estimate)
+app.command()(tune_batch)
 app.command(name="eval")(evaluate)
 app.command()(submit)
 app.command()(submit_pack)

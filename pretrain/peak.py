@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -28,7 +29,8 @@ class Peak:
             self.before = torch.cuda.memory_allocated(device)
         else:
             ctypes.CDLL(None).malloc_trim(0)
-            _CLEAR.write_text(_RESET_PEAK)
+            with suppress(OSError):  # /proc may be read-only: then it is the most since the start
+                _CLEAR.write_text(_RESET_PEAK)
             self.before = resident("VmRSS")
 
     @property

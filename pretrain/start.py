@@ -215,8 +215,8 @@ def described(plan: Plan, micro: MicroBatch) -> str:
     seconds = plan.corpus.seconds(micro.rows)
     return (
         f"{len(seconds)} clips of up to {seconds.max():.1f} s "
-        f"({len(seconds) * seconds.max():.0f} s padded; length bucket {micro.bucket + 1} of "
-        f"{len(plan.census.buckets)})"
+        f"({len(seconds) * seconds.max():.0f} s padded; bucket {micro.bucket} of 0 to "
+        f"{len(plan.census.buckets) - 1})"
     )
 
 

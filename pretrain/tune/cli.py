@@ -74,7 +74,7 @@ def _show(found: Tuner, fits: list[Fit]) -> None:
         table.add_column(heading, justify="right")
     for fit in fits:
         table.add_row(
-            str(fit.bucket + 1),
+            str(fit.bucket),
             f"{fit.seconds:.1f} s",
             f"{fit.clips:,}",
             f"{fit.clips * fit.seconds:,.0f} s",

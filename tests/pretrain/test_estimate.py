@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,8 +16,10 @@ from pretrain.config import Config, load
 from pretrain.estimate.activations import passes
 from pretrain.estimate.course import stages
 from pretrain.estimate.disk import disk
-from pretrain.peak import Peak
+from pretrain.preflight import check
 from pretrain.tune.search import Fit, largest, largest_budget
+from pretrain.tune.trials import Trials, repeated
+from pretrain.tune.tune import Tuner
 from shards.curriculum import StageConfig
 from shards.dataset import open_plan
 from shards.errors import UserError
@@ -27,12 +27,16 @@ from shards.plan import BatchConfig, Budget, Plan
 from shards.stream import read_batch
 
 CONFIGS = Path("configs")
-WIDE = ("model.hidden_dim=256", "batch.micro_seconds=120", "data.workers=0")
+SMALL = {
+    "quickstart": ("model.hidden_dim=64", "model.head=2", "model.n_layer=2"),
+    "seed_vc_demo": ("model.hidden_dim=32", "model.content_dim=32", "model.wavenet.layers=1"),
+}
 
 
 def config_of(shards: Path, *overrides: str) -> Config:
     family = "seed_vc_demo" if "voiced" in str(shards) else "quickstart"
-    settings = (f"data.path={shards}", "data.curriculum=[]", "precision=fp32", *overrides)
+    fixed = (f"data.path={shards}", "data.curriculum=[]", "data.workers=0", "precision=fp32")
+    settings = (*fixed, *SMALL[family], *overrides)
     return load(CONFIGS / f"{family}.yaml", settings)
 
 
@@ -64,47 +68,27 @@ def test_passes_save_what_was_estimated_without_running_them(
     loss.backward()
 
 
-GROWTH = """
-import sys
-from pathlib import Path
-import torch
-from pretrain.config import load
-from pretrain.estimate.activations import passes
-from pretrain.tune.trials import Trials, repeated
-from shards.dataset import open_plan
-config = load(Path(sys.argv[1]), sys.argv[2:])
-plan = open_plan(config.data, config.batch, config.seed)
-with torch.device("meta"):
-    model = config.model.build()
-names = frozenset(name for name, _ in model.named_parameters())
-trials = Trials(config, names, plan, torch.device("cpu"))
-batch = trials.longest(len(plan.census.buckets) - 1)
-print(trials.growth(batch, 48), passes(model, repeated(batch, 48), torch.float32, on_cuda=False).peak)
-"""
-
-
 def test_a_process_grows_by_what_was_estimated(token_shards: Path) -> None:
-    config = ("configs/quickstart.yaml", f"data.path={token_shards}", "precision=fp32", *WIDE)
-    done = subprocess.run(
-        [sys.executable, "-c", GROWTH, *config], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    measured, expected = map(int, done.stdout.split())
-    assert measured > 300e6
+    config = config_of(token_shards, "model.hidden_dim=128")
+    plan = open_plan(config.data, config.batch, config.seed)
+    names = frozenset(name for name, _ in config.model.build().named_parameters())
+    trials = Trials(config, names, plan, torch.device("cpu"))
+    batch = repeated(trials.longest(len(plan.census.buckets) - 1), 48)
+    expected = passes(trials.model, batch, torch.float32, on_cuda=False).peak
+    measured = trials.growth(batch, 48)
+    assert measured and measured > 100e6
     assert expected == pytest.approx(measured, rel=0.15)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_allocates_what_was_estimated(token_shards: Path) -> None:
-    config = config_of(token_shards, *WIDE)
+    config = config_of(token_shards, "model.hidden_dim=256", "precision=bf16")
     plan = open_plan(config.data, config.batch, config.seed)
-    batch = read_batch(plan, config.model.fields(), plan.costliest()[0], config.data)
-    expected = passes(config.model.build(), batch, torch.bfloat16, on_cuda=True).peak
-    device = torch.device("cuda")
-    model = config.model.build().to(device, torch.bfloat16).train()
-    there, peak = batch.to(device), Peak(device)
-    model(there, None)["loss"].sum()
-    assert expected == pytest.approx(peak.growth, rel=0.15)
+    names = frozenset(name for name, _ in config.model.build().named_parameters())
+    trials = Trials(config, names, plan, torch.device("cuda"))
+    batch = repeated(trials.longest(len(plan.census.buckets) - 1), 48)
+    expected = passes(trials.model, batch, torch.bfloat16, on_cuda=True).peak
+    assert expected == pytest.approx(trials.growth(batch, 48), rel=0.15)
 
 
 def test_stages_count_every_clip_of_the_epochs_they_cover() -> None:
@@ -139,7 +123,7 @@ def test_disk_counts_what_the_policy_keeps() -> None:
     )
     policy = CheckpointConfig(every=10, keep_last=2, keep_every_steps=50)
     found = disk(policy, plan, 205, 7, validates=True)
-    assert (found.saved, found.kept, found.most) == (21, 6 + 1, 8 * 7)
+    assert (found.saved, found.kept, found.most) == (21, 5 + 1, 7 * 7)
 
 
 @pytest.mark.parametrize("guess", [1, 5, 90, 400])
@@ -183,19 +167,23 @@ def test_what_is_wrong_with_a_run_shows_in_its_estimate(token_shards: Path) -> N
 
 
 @pytest.mark.parametrize("corpus", ["token_shards", "voiced_shards"])
-def test_tuning_finds_a_budget_within_the_memory_given(
-    corpus: str, request: pytest.FixtureRequest
-) -> None:
-    shards = request.getfixturevalue(corpus)
-    family = "seed_vc_demo" if "voiced" in corpus else "quickstart"
-    arguments = [f"configs/{family}.yaml", f"data.path={shards}", "data.curriculum=[]"]
-    small = ["precision=fp32", "batch.buckets=2", "data.workers=0", "--memory", "1.2"]
-    done = subprocess.run(
-        [sys.executable, "-m", "launch.main", "tune-batch", *arguments, *small],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    key, found = done.stdout.split()[-1].split("=")
-    assert key == "batch.micro_seconds" and 2 < float(found) <= 240
+def test_tuning_finds_what_fits_and_no_more(corpus: str, request: pytest.FixtureRequest) -> None:
+    config = config_of(request.getfixturevalue(corpus), "batch.buckets=1")
+    ready = check(config, world_size=2, device="cpu", environ={})
+    (fit,) = Tuner(config, ready, 2, torch.device("cpu"), room=int(12e6)).fits()
+    assert fit.clips and 2e6 < fit.peak <= 12e6
+
+
+def test_tune_batch_prints_the_setting_to_write(token_shards: Path) -> None:
+    arguments = [f"data.path={token_shards}", *SMALL["quickstart"], "batch.seconds=16"]
+    arguments += ["batch.buckets=1", "precision=fp32"]
+    command = ["tune-batch", "configs/quickstart.yaml", *arguments, "--memory", "16"]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    assert "batch.micro_seconds=16" in done.stdout.split()
+
+
+def test_a_memory_that_holds_no_process_is_refused(token_shards: Path) -> None:
+    arguments = ["configs/quickstart.yaml", f"data.path={token_shards}", "--memory", "0.01"]
+    found = CliRunner().invoke(app, ["tune-batch", *arguments]).exception
+    assert isinstance(found, UserError) and "raise --memory" in str(found)

@@ -172,7 +172,7 @@ def test_a_parameter_of_no_component_can_be_named_by_a_pattern() -> None:
 def test_the_table_tells_what_no_loss_reaches_from_what_is_frozen() -> None:
     model = Outline({"a.mask": (2,), "a.weight": (2, 2)}, {"a": ("a.",)}, frozenset({"a.mask"}))
     rows = [line.split() for line in describe(training(model, {}, OPTIMIZER, int), 0).splitlines()]
-    assert rows[1:] == [["a:", "unused", "2", "0", "1", "frozen"], ["a", "4", "4", "1", "training"]]
+    assert rows[1:] == [["a", "4", "4", "1", "training"], ["a:", "unused", "2", "0", "1", "frozen"]]
 
 
 def test_a_component_that_is_not_there_is_told_before_anything_starts(

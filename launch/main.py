@@ -10,7 +10,9 @@ import typer
 
 from launch.doctor.cli import doctor
 from pretrain.checkpoint.cli import app as checkpoint_app
+from pretrain.estimate.cli import estimate
 from pretrain.evaluate import evaluate
+from pretrain.tune.cli import tune_batch
 from pretrain.weights.cli import export, import_weights
 from shards.cli import app as shards_app
 from shards.commands import commands
@@ -78,6 +80,8 @@ def launch(
     raise typer.Exit(local.launch(config, overrides or [], nproc, meeting, verbose=verbose))
 
 
+app.command()(estimate)
+app.command()(tune_batch)
 app.command(name="eval")(evaluate)
 app.command()(doctor)
 app.command()(submit)

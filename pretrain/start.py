@@ -17,11 +17,12 @@ from pretrain.continuation import reasons, resume_points
 from pretrain.distill import Teacher
 from pretrain.engine import Engine, Processes
 from pretrain.initial import check, teacher_of
+from pretrain.peak import Peak
 from pretrain.preflight import Ready, continued
 from pretrain.validation import HeldOut, best_of, spent
 from pretrain.weights.bring import bring
 from shards.errors import UserError
-from shards.plan import Plan
+from shards.plan import MicroBatch, Plan
 from shards.settings import write_resolved
 from shards.stream import read_batch
 
@@ -115,7 +116,7 @@ def start_engine(
     place = course.init_from if resume is None or follows else None
     initial = processes.each(lambda: bring(config, fresh_model(config), place)) if place else None
     teacher = teacher_of(config, initial, processes.device, DTYPES[config.precision])
-    engine = tried_engine(config, ready, course, processes, teacher)
+    engine = tried_engine(config, ready, course, processes, teacher, say)
     if resume:
         told = restore(resume.store, resume.name, resume.manifest, engine.held())
         engine.restored(resume.manifest.state.updates)
@@ -134,7 +135,12 @@ def fresh_model(config: Config) -> nn.Module:
 
 
 def tried_engine(
-    config: Config, ready: Ready, course: Course, processes: Processes, teacher: Teacher | None
+    config: Config,
+    ready: Ready,
+    course: Course,
+    processes: Processes,
+    teacher: Teacher | None,
+    say: Say,
 ) -> Engine:
     """A fresh engine for the course's first step.
 
@@ -151,7 +157,8 @@ def tried_engine(
         precision=config.precision,
         accumulation=ready.accumulation,
     )
-    processes.each(lambda: try_costliest(config, course.plan, engine, teacher))
+    peak = processes.each(lambda: try_costliest(config, course.plan, engine, teacher))
+    say_what_fits(course.plan, processes, processes.largest(peak), say)
     if first != last:
         engine.release()
         engine.wrap(fresh_model(config), first)
@@ -180,25 +187,48 @@ def say_what_trains(course: Course, step: int, engine: Engine, say: Say) -> None
     say(f"optimizer state on each process: {engine.state_bytes / 1e6:,.1f} MB")
 
 
-def try_costliest(config: Config, plan: Plan, engine: Engine, teacher: Teacher | None) -> None:
+def try_costliest(config: Config, plan: Plan, engine: Engine, teacher: Teacher | None) -> float:
     """Run the largest micro-batches once, so that a lack of memory shows now and not hours later.
 
-    Their gradients have weight 0 and change nothing. UserError names the setting to lower.
+    Their gradients have weight 0 and change nothing. Returns the most bytes held on a GPU, or by
+    how many a process on a CPU grew. UserError names the bucket and the setting to lower.
     """
-    budget = config.batch.budget
+    budget, device = config.batch.budget, engine.processes.device
+    peak = Peak(device)
     for micro in plan.costliest():
         batch = read_batch(plan, config.model.fields(), micro, config.data)
-        batch = batch.to(engine.processes.device)
+        batch = batch.to(device)
         try:
             guide = teacher.guide(batch) if teacher else None
             engine.backward(engine.forward(batch, guide)["loss"].sum(), 0.0, last=False)
         except torch.OutOfMemoryError as error:
-            longest = plan.corpus.seconds(micro.rows).max()
             raise UserError(
                 f"{budget.micro_option}={budget.micro:g} does not fit in this "
-                f"device's memory: {len(micro.rows)} clips of up to {longest:.1f} s; lower it, "
-                "or leave long clips out with data.max_seconds"
+                f"device's memory: {described(plan, micro)}; lower it to what segue tune-batch "
+                "finds, or leave long clips out with data.max_seconds"
             ) from error
+    return peak.bytes if device.type == "cuda" else peak.growth
+
+
+def described(plan: Plan, micro: MicroBatch) -> str:
+    """A micro-batch in words."""
+    seconds = plan.corpus.seconds(micro.rows)
+    return (
+        f"{len(seconds)} clips of up to {seconds.max():.1f} s "
+        f"({len(seconds) * seconds.max():.0f} s padded; bucket {micro.bucket} of 0 to "
+        f"{len(plan.census.buckets) - 1})"
+    )
+
+
+def say_what_fits(plan: Plan, processes: Processes, peak: float, say: Say) -> None:
+    """Print what the largest micro-batches took, on the process where that was most."""
+    tried = " and ".join(described(plan, micro) for micro in plan.costliest())
+    if processes.device.type == "cuda":
+        total = torch.cuda.get_device_properties(processes.device).total_memory
+        took = f"{peak / 1e9:.2f} GB of {total / 1e9:.0f} GB on a GPU"
+    else:
+        took = f"{peak / 1e9:.2f} GB on a process"
+    say(f"the largest micro-batches take {took}: {tried}")
 
 
 def say_what_is_new(told: Restored, processes: Processes, say: Say) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import groupby
 from typing import Any
@@ -45,11 +45,11 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The batch on ``device``; the copy overlaps computation where memory is pinned."""
-        return self._mapped(lambda tensor: tensor.to(device, non_blocking=True))
+        return self.mapped(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> Batch:
         """The batch in page-locked memory (the DataLoader calls this)."""
-        return self._mapped(torch.Tensor.pin_memory)
+        return self.mapped(torch.Tensor.pin_memory)
 
     def tensors(self) -> Iterator[torch.Tensor]:
         """Every tensor of the batch."""
@@ -58,10 +58,11 @@ class Batch:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A tensor between processes costs a file and a descriptor; a small array is cheaper copied.
-        packed = self._mapped(lambda t: t.numpy() if t.nbytes <= COPIED_BYTES else t)
+        packed = self.mapped(lambda t: t.numpy() if t.nbytes <= COPIED_BYTES else t)
         return _unpacked, tuple(getattr(packed, field.name) for field in fields(packed))
 
-    def _mapped(self, change: Any) -> Batch:
+    def mapped(self, change: Callable[[torch.Tensor], Any]) -> Batch:
+        """The batch with ``change`` of each of its tensors in their place."""
         return replace(
             self,
             arrays={name: change(tensor) for name, tensor in self.arrays.items()},
@@ -70,7 +71,7 @@ class Batch:
 
 
 def _unpacked(*values: Any) -> Batch:
-    return Batch(*values)._mapped(torch.as_tensor)
+    return Batch(*values).mapped(torch.as_tensor)
 
 
 @dataclass(frozen=True, eq=False)

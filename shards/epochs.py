@@ -178,11 +178,12 @@ class Epochs:
                 return mark
         return None
 
-    def _reach(self) -> float:
-        return float("inf") if self._settled else self._end(self._segments[-1])
-
-    def _end(self, segment: Segment) -> int:
+    def end(self, segment: Segment) -> int:
+        """The step after its last one."""
         return self.limits_change(segment) or segment.first_step + segment.steps
+
+    def _reach(self) -> float:
+        return float("inf") if self._settled else self.end(self._segments[-1])
 
     def _add(self, segment: Segment) -> None:
         self._segments.append(segment)
@@ -190,7 +191,7 @@ class Epochs:
 
     def _go_on(self) -> None:
         last = self._segments[-1]
-        end = self._end(last)
+        end = self.end(last)
         if end < last.first_step + last.steps:
             rest = self._continue_epoch(last, end)
             if rest.steps:  # the new limits may leave nothing of the epoch
@@ -219,9 +220,9 @@ class Epochs:
         return self._begin_epoch(first.epoch + periods * self._period + number, start)
 
     def _epoch_end(self, segment: Segment) -> int:
-        following = self.at(self._end(segment))
+        following = self.at(self.end(segment))
         while following.epoch == segment.epoch:
-            following = self.at(self._end(following))
+            following = self.at(self.end(following))
         return following.first_step
 
     def _refuse_empty_stages(self) -> None:

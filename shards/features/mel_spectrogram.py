@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Literal
@@ -93,22 +95,30 @@ def _ranged(logs: torch.Tensor, parameters: MelParameters) -> torch.Tensor:
     return (logs - low) / (high - low) * 2 - 1
 
 
+@contextmanager
+def _for_good() -> Iterator[None]:
+    """Tensors for any later use: neither of inference mode nor of one that computes nothing."""
+    import torch
+    from torch.utils._python_dispatch import _disable_current_modes
+
+    with torch.inference_mode(False), _disable_current_modes():
+        yield
+
+
 @cache
 def _window(length: int, device: torch.device) -> torch.Tensor:
     import torch
 
-    # What is made in inference mode could not be used in training afterwards.
-    with torch.inference_mode(False):
+    with _for_good():
         return torch.hann_window(length, device=device)
 
 
 @cache
 def mel_filters(parameters: MelParameters, device: torch.device) -> torch.Tensor:
     """[n_mels, n_fft / 2 + 1], float32: triangles of area one on Slaney's scale."""
-    import torch
     import torchaudio
 
-    with torch.inference_mode(False):
+    with _for_good():
         bank: torch.Tensor = torchaudio.functional.melscale_fbanks(
             parameters.n_fft // 2 + 1,
             0.0,

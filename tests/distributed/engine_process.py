@@ -8,6 +8,7 @@ from collections import defaultdict
 from typing import cast
 
 import torch
+from memory_check import check_tensors_take_what_was_estimated
 from torch import Tensor, nn
 
 from pretrain.engine import Engine, Look, Processes, end_process
@@ -121,6 +122,10 @@ def main() -> None:
     check_a_gradient_that_is_not_finite_moves_nothing(engine)
     assert engine.updates == 3
     check_restored_fragments_give_the_same_steps_again(engine)
+    engine.release()
+    del engine
+    zero = settle(asked, os.environ)
+    check_tensors_take_what_was_estimated(processes, zero, precision)  # type: ignore[arg-type]
     if processes.rank == 0:
         print("losses", *losses)
     end_process(0)

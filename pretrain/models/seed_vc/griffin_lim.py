@@ -6,7 +6,6 @@ import math
 from functools import cache
 
 import torch
-import torchaudio
 from torch import Tensor
 
 from shards.features.mel_spectrogram import FLOOR, MelParameters, mel_filters
@@ -22,6 +21,8 @@ def griffin_lim(mel: Tensor, parameters: MelParameters) -> Tensor:
 
     (T - 1) * hop samples. Phases begin at zero: nothing is drawn.
     """
+    import torchaudio  # not while this module is imported: its constants would be outlines too
+
     magnitude = magnitudes(mel, parameters)
     if mel.shape[1] * parameters.hop <= parameters.n_fft:  # no frame to be reflected
         return torch.zeros((mel.shape[1] - 1) * parameters.hop)

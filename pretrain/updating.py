@@ -134,8 +134,8 @@ def refuse_skips(config: Config, step_plan: StepPlan, updating: Updating, data: 
     updating.engine.processes.fail(
         f"nothing moved in {updating.health.in_a_row} steps in a row (health.max_skips), the last "
         f"one step {step_plan.step + 1} of bucket {step_plan.bucket}: {updating.reason}; its clips "
-        f"of the largest loss are {worst}, and segue shards plan {resolved} "
-        f"--step {step_plan.step} lists all; leave them out or lower "
+        f"of the largest loss are {worst} (look with segue shards show or play SHARDS KEY), and "
+        f"segue shards plan {resolved} --step {step_plan.step} lists all; leave them out or lower "
         "optimizer.lr (the last checkpoint is intact)"
     )
 

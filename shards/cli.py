@@ -43,6 +43,40 @@ app.command(name="verify")(verify)
 app.command(name="stats")(stats)
 
 
+Shards = Annotated[str, typer.Argument(help="A folder or URL of shards.", metavar="SHARDS")]
+Key = Annotated[str, typer.Argument(help="A clip's key, as a run's messages name it.")]
+
+
+@app.command()
+def show(shards: Shards, key: Key) -> None:
+    """What the index knows of a clip, and its members."""
+    from shards.show import show as shown
+
+    for line in shown(shards, key).lines():
+        typer.echo(line)
+
+
+@app.command()
+def play(
+    shards: Shards,
+    key: Key,
+    out: Annotated[Path | None, typer.Option(help="Write a WAV file instead.")] = None,
+) -> None:
+    """Let a clip be heard."""
+    from tempfile import TemporaryDirectory
+
+    from shards.show import play as heard
+    from shards.show import sound, write
+
+    audio = sound(shards, key)
+    if out is not None:
+        write(audio, out)
+        typer.echo(f"{out}: {audio.seconds:.2f} s, {audio.sample_rate} Hz")
+        return
+    with TemporaryDirectory() as folder:
+        heard(audio, Path(folder) / "clip.wav")
+
+
 @app.command(name="plan")
 def plan_command(
     config: Annotated[Path, typer.Argument(help="A run's YAML file.")],

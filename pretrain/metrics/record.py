@@ -100,20 +100,26 @@ class StepRecord:
             **self.pace.figures(),
             **{f"{name}_seconds": value for name, value in self.spent.items()},
             **self.parts,
+            **self._group_rates(),
             **self.gauges,
         }
 
     def scalars(self) -> dict[str, float]:
         """What TensorBoard draws, by tag."""
         figures = self.figures()
-        rates = self.rates if len(self.rates) > 1 else {}
         return {
             **{tag: figures[name] for tag, name in TAGS.items()},
             **{f"speed/{name}_seconds": value for name, value in self.spent.items()},
             **{f"train/{name}": value for name, value in self.parts.items()},
-            **{f"optimizer/lr/{name}": value for name, value in rates.items()},
+            **self._group_rates(),
             **self.gauges,
         }
+
+    def _group_rates(self) -> dict[str, float]:
+        """Those of the optimizer's groups, by tag, where there are several."""
+        if len(self.rates) == 1:
+            return {}
+        return {f"optimizer/lr/{name}": value for name, value in self.rates.items()}
 
 
 _GROUPED = {"rates", "spent", "parts", "pace", "gauges"}

@@ -109,6 +109,7 @@ def test_the_log_has_one_object_a_step_with_the_promised_keys(tmp_path: Path) ->
     assert {"step", "epoch", "loss", "lr", "tokens", "padding", "seconds", "top3"} <= line.keys()
     assert line["tokens_per_second"] == 200.0
     assert (line["forward_seconds"], line["memory/host_gb"]) == (0.15, 1.5)
+    assert line["optimizer/lr/head/decay"] == 1e-4
 
 
 def test_a_resumed_log_is_cut_back_to_the_restored_step(tmp_path: Path) -> None:

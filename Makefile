@@ -16,8 +16,11 @@ $(STAMP): setup.py
 quickstart: $(STAMP)  ## speak a small corpus, pack it, pretrain on it; again to resume
 	$(BIN)/segue quickstart
 
+# A cluster's jobs mostly wait for its controller: their tests run beside all others.
 test: $(STAMP)  ## the tests, real two-process runs among them
-	$(BIN)/python -m pytest tests --numprocesses 2 --dist loadgroup
+	@mkdir -p build; $(BIN)/python -m pytest tests/slurm > build/test-slurm.log 2>&1 & cluster=$$!; \
+		$(BIN)/python -m pytest tests --ignore tests/slurm; others=$$?; \
+		wait $$cluster; slurm=$$?; cat build/test-slurm.log; exit $$((others + slurm))
 
 test-slow: $(STAMP)  ## tests that take minutes
 	$(BIN)/python -m pytest tests -m slow

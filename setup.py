@@ -74,7 +74,6 @@ setup(
             *F0,
             "moto[server]>=5,<6",  # a real S3 server for the tests
             "pytest>=8,<10",
-            "pytest-xdist>=3.6,<4",  # the tests of SLURM beside the others
             "hypothesis>=6.100,<7",
             "ruff>=0.6,<1",
             "mypy>=1.11,<3",

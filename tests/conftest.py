@@ -29,12 +29,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: takes minutes; run it with `make test-slow`")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    for item in items:
-        # A cluster's jobs mostly wait for its controller: they run beside all else.
-        group = "cluster" if "slurm" in item.path.parts else "rest"
-        item.add_marker(pytest.mark.xdist_group(group))
     if "slow" in config.getoption("-m"):
         return
     for item in items:

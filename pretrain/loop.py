@@ -247,6 +247,8 @@ def record_of(
     return StepRecord(
         step=took.step,
         target=course.target,
+        start=course.start,
+        processes=updating.engine.processes.world_size,
         time=round(time.time(), 3),
         epoch=plan.progress(took.step),
         loss=means["loss"],

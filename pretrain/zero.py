@@ -50,13 +50,15 @@ def settle(config: DeepSpeedConfig, environ: Mapping[str, str]) -> DeepSpeedConf
     return settled
 
 
+NO_MASTERS = "without ZeRO DeepSpeed keeps no float32 weights beside those in bf16"
+
+
 def refuse_precision(settled: DeepSpeedConfig, precision: Precision) -> None:
     """UserError for what DeepSpeed has no optimizer for."""
     if settled.stage == 0 and precision == "bf16":
         raise UserError(
-            "deepspeed.stage=0 with precision=bf16: without ZeRO DeepSpeed keeps no float32 "
-            "weights beside those in bf16; set deepspeed.stage=1 (the same result in less memory) "
-            "or precision=fp32"
+            f"deepspeed.stage=0 with precision=bf16: {NO_MASTERS}; set deepspeed.stage=1 (the same "
+            "result in less memory) or precision=fp32"
         )
 
 

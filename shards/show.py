@@ -107,7 +107,10 @@ def write(audio: Audio, out: Path) -> None:
 
 def _corpus(place: str) -> tuple[Corpus, DataConfig]:
     data = DataConfig(path=place)
-    return open_corpus(data), data
+    try:
+        return open_corpus(data), data
+    except UserError as error:  # it names a run's setting
+        raise UserError(f"SHARDS{str(error).removeprefix('data.path')}") from error
 
 
 def _row_of(corpus: Corpus, place: str, key: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import shutil
@@ -23,20 +24,27 @@ SHARED = Path("/dev/shm")
 
 
 def nearest_folder(path: Path) -> Path:
-    """The path, or the nearest folder above it that is there."""
+    """The path, or the nearest folder above it that is there.
+
+    OSError where a file stands in its place, or where that cannot be looked up.
+    """
     path = path.absolute()
-    return next(one for one in (path, *path.parents) if one.is_dir())
+    found = next(one for one in (path, *path.parents) if one.exists())
+    if not found.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, f"{found} is not a folder")
+    return found
 
 
 def check_disk(run_folder: Path) -> list[Finding]:
     """Writes and removes a file where a run would lie, or in the nearest folder above."""
-    place = nearest_folder(run_folder)
+    place = run_folder
     try:
-        rate = write_rate(place)
+        place = nearest_folder(run_folder)
+        rate, free = write_rate(place), shutil.disk_usage(place).free
     except OSError as error:
         found = f"{place} cannot be written: {error.strerror}"
         return [fail("disk", found, "name another folder with run.dir")]
-    return judge_disk(place, rate, shutil.disk_usage(place).free)
+    return judge_disk(place, rate, free)
 
 
 def write_rate(folder: Path, size: int = WRITTEN) -> float:

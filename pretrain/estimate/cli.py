@@ -63,7 +63,7 @@ def estimate(
     else:
         from pretrain.estimate.tables import show
 
-        show(found, ranks)
+        show(found)
 
 
 def _throughput(tokens: float | None, hours: float | None) -> Throughput | None:

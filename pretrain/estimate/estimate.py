@@ -47,11 +47,15 @@ class Largest:
 
 @dataclass(frozen=True)
 class Throughput:
-    """Targets or hours of audio over all processes, in a second or in an hour."""
+    """Targets or hours of audio over all processes, in a second or in an hour.
+
+    ``processes`` is with how many it was measured, None where it is given.
+    """
 
     tokens_per_second: float | None = None
     hours_per_hour: float | None = None
     source: str = "given"
+    processes: int | None = None
 
     def seconds(self, course: tuple[Stage, ...]) -> float:
         """The time that all stages take."""
@@ -63,12 +67,13 @@ class Throughput:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A run with its target, what trains, its course, memory, disk and time.
+    """A run on ``ranks`` processes with its target, what trains, its course, memory, disk and time.
 
     ``memory`` has only the ways that the run's precision allows; ``fitting`` is the first of them
     that leaves room on a device of ``gpu_bytes``, ``chosen`` the one that the run is set to.
     """
 
+    ranks: int
     target: int
     steps_per_epoch: int
     training: Training
@@ -93,8 +98,10 @@ class Estimate:
 
     @property
     def seconds(self) -> float | None:
-        """The time to the target, where a throughput is known."""
-        return self.throughput.seconds(self.stages) if self.throughput else None
+        """The time to the target, where a throughput of so many processes is known."""
+        if self.throughput is None or self.throughput.processes not in {None, self.ranks}:
+            return None
+        return self.throughput.seconds(self.stages)
 
 
 def estimate(
@@ -114,6 +121,7 @@ def estimate(
     largest = tuple(_largest(config, ready, trained, micro) for micro in plan.costliest())
     size = checkpoint_bytes(numbers, averages=averages)
     return Estimate(
+        ranks=ranks,
         target=target,
         steps_per_epoch=plan.step_at(1) - plan.origin.step,
         training=trained,
@@ -180,11 +188,20 @@ def _passes(
 
 
 def measured(config: Config) -> Throughput | None:
-    """The throughput of the run's own last steps, where it has a log."""
-    records = read_log(config.run.folder / "log.jsonl")[-RECENT:]
-    seconds = sum(record["seconds"] for record in records)
-    if not seconds:
+    """The throughput of the last steps of the run's last start, where its log has some.
+
+    Wall time passes between the ends of two steps: validations and saves are in it.
+    """
+    log = config.run.folder / "log.jsonl"
+    records = read_log(log)[-RECENT:]
+    started = [(one.get("start"), one.get("processes")) for one in records]
+    steps = [one for one, start in zip(records, started, strict=True) if start == started[-1]]
+    if len(steps) < 2 or not steps[-1].get("processes"):
         return None
-    hours = sum(record["audio_seconds"] for record in records) / seconds
-    source = f"the last {len(records)} steps of {config.run.folder / 'log.jsonl'}"
-    return Throughput(hours_per_hour=hours, source=source)
+    seconds = steps[-1]["time"] - steps[0]["time"]
+    if seconds <= 0:
+        return None
+    hours = sum(step["audio_seconds"] for step in steps[1:]) / seconds
+    processes = int(steps[-1]["processes"])
+    source = f"the last {len(steps) - 1} steps of {log}, {processes} processes"
+    return Throughput(hours_per_hour=hours, source=source, processes=processes)

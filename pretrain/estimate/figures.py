@@ -14,6 +14,7 @@ from pretrain.estimate.memory import Memory
 def as_object(found: Estimate) -> dict[str, Any]:
     """All figures; ``fits`` and ``recommended`` are those of the device of ``gpu_bytes``."""
     return {
+        "processes": found.ranks,
         "target": found.target,
         "steps_per_epoch": found.steps_per_epoch,
         "parameters": {

@@ -12,19 +12,20 @@ from rich.table import Table
 from pretrain.component_table import describe
 from pretrain.estimate.course import Stage
 from pretrain.estimate.estimate import Estimate
-from pretrain.estimate.memory import USABLE
+from pretrain.estimate.memory import USABLE, Way
+from pretrain.zero import NO_MASTERS
 
 PARTS = ("weights", "gradients", "optimizer", "gathered", "buffers", "activations")
 
 
-def show(found: Estimate, ranks: int) -> None:
+def show(found: Estimate) -> None:
     """Print all of it."""
     console = Console()
     console.print(describe(found.training, 0), markup=False, highlight=False)
     console.print(_course(found))
     for line in _about_batches(found):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    console.print(_memory(found, ranks))
+    console.print(_memory(found))
     for line in _conclusions(found):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
@@ -57,7 +58,7 @@ def _about_batches(found: Estimate) -> Iterator[str]:
         )
 
 
-def _memory(found: Estimate, ranks: int) -> Table:
+def _memory(found: Estimate) -> Table:
     table = _table("GB a process", *(way.name for way in found.memory))
     needs = found.memory.values()
     for part in PARTS:
@@ -68,11 +69,13 @@ def _memory(found: Estimate, ranks: int) -> Table:
     table.add_row("", *("smallest" if way == found.fitting else "" for way in found.memory))
     table.add_row("", *("set" if way == found.chosen else "" for way in found.memory))
     room = f"{USABLE:.0%} of {found.gpu_bytes / 1e9:,.0f} GB ({found.gpu})"
-    table.title = f"{ranks} processes; to fit is to take no more than {room}"
+    table.title = f"{found.ranks} processes; to fit is to take no more than {room}"
     return table
 
 
 def _conclusions(found: Estimate) -> Iterator[str]:
+    if Way(0) not in found.memory:
+        yield f"ZeRO-0 is not for precision=bf16: {NO_MASTERS}"
     if found.fitting is None:
         yield (
             "no way fits: lower the micro-batch (segue tune-batch finds the largest), or give more "
@@ -83,10 +86,17 @@ def _conclusions(found: Estimate) -> Iterator[str]:
         f"checkpoints: {disk.saved} of {_gb(disk.checkpoint)}, of which {disk.kept} stay; "
         f"{_gb(disk.most)} at most"
     )
-    if found.throughput and found.seconds is not None:
-        yield f"time: {_duration(found.seconds)} at the throughput of {_source(found)}"
-    else:
-        yield "time: give --tokens-per-second or --hours-per-hour, or train some steps first"
+    yield f"time: {_time(found)}"
+
+
+def _time(found: Estimate) -> str:
+    options = "--tokens-per-second or --hours-per-hour"
+    if found.throughput is None:
+        return f"give {options}, or train some steps first"
+    if found.seconds is None:
+        source = found.throughput.source
+        return f"not of {source}, where {found.ranks} are asked for; give {options}"
+    return f"{_duration(found.seconds)} at the throughput of {_source(found)}"
 
 
 def _source(found: Estimate) -> str:

@@ -8,6 +8,8 @@ import re
 # only. The first pattern that is found in torch.cuda.get_device_name counts.
 _PEAKS = (
     (r"Laptop|Max-Q", None),
+    (r"\bMIG\b", None),  # a part of a GPU
+    (r"GB200", 2500.0),
     (r"B200", 2250.0),
     (r"B100", 1750.0),
     (r"(H200|H100) NVL", 835.5),

@@ -37,7 +37,8 @@ TAGS = {
 class StepRecord:
     """One optimizer step over all ranks, which ended at ``time`` (Unix seconds).
 
-    ``step`` counts from 1 to the run's ``target`` and ``epoch`` is the fraction of epochs done
+    ``step`` counts from 1 to the run's ``target``; this start of the run went on from the step
+    ``start``, with so many ``processes``. ``epoch`` is the fraction of epochs done
     after it; ``loss`` and the model's other ``parts`` are means over the step's ``tokens`` targets;
     ``padding`` is the padded share of the batches' audio; ``seconds`` is the wall time, of which
     ``spent`` says where this rank spent how much. ``balance`` is the heaviest rank's padded audio
@@ -50,6 +51,8 @@ class StepRecord:
 
     step: int
     target: int
+    start: int
+    processes: int
     time: float
     epoch: float
     loss: float

@@ -50,7 +50,7 @@ class Metrics:
         cut_back(path, start)
         self._failures = folder / "data_errors.jsonl"
         self._validations, self._saves = folder / "validation.jsonl", folder / "saves.jsonl"
-        for more in (self._validations, self._saves):
+        for more in (self._failures, self._validations, self._saves):
             cut_back(more, start)
         self._log, self._lost = path.open("ab", buffering=0), False
 

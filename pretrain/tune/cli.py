@@ -21,8 +21,9 @@ def tune_batch(
         ),
     ] = None,
     nproc: Annotated[
-        int, typer.Option("--nproc", min=1, help="Processes of the run, over all machines.")
+        int, typer.Option("--nproc", min=1, help="Processes on each machine: one per GPU.")
     ] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="Machines that train together.")] = 1,
     memory: Annotated[
         float | None,
         typer.Option(
@@ -41,23 +42,24 @@ def tune_batch(
     from pretrain.tune.tune import tuner
     from shards.errors import UserError
 
-    found = tuner(config, overrides or [], nproc, memory)
+    ranks = nproc * nodes
+    found = tuner(config, overrides or [], ranks, memory)
     typer.echo(
         f"{found.room / 1e9:.2f} GB on {found.device.type} are left for a micro-batch", err=True
     )
     fits = list(found.fits())
     _show(found, fits)
     budget = found.config.batch.budget
-    micro = largest_budget(budget, nproc, fits)
+    micro = largest_budget(budget, ranks, fits)
     if micro is None:
         raise UserError(
             f"a micro-batch of one clip of {fits[0].seconds:.1f} s is too large for this memory; "
             "leave long clips out with data.max_seconds, or make the model smaller"
         )
     typer.echo(f"{budget.micro_option}={micro:.10g}")
-    if micro >= budget.step / nproc * 0.99:
+    if micro >= budget.step / ranks * 0.99:
         typer.echo(
-            f"it is all that {nproc} processes can share of {budget.step_option}="
+            f"it is all that {ranks} processes can share of {budget.step_option}="
             f"{budget.step:g}: more may fit",
             err=True,
         )

@@ -28,21 +28,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from pretrain.config import Config, load
+from pretrain.metrics.peaks import peak_flops
 from shards.dataset import open_plan
 from shards.plan import MicroBatch, Plan
 from shards.stream import read_batch
 
 SIDE = Path(__file__).with_name("gpu_side.py")
 WARM_UP = 10
-PEAKS = {
-    "H200": 989e12,
-    "H100": 989e12,
-    "A100": 312e12,
-    "L40S": 362e12,
-    "RTX 4090": 165e12,
-    "RTX 3090": 71e12,
-}
-"""Dense bf16 operations a second by part of a device's name, from the makers' data sheets."""
 Figures = dict[str, Any]
 
 
@@ -138,7 +130,7 @@ def compare(subject: Subject, work: Path, steps: int, *, tiny: bool) -> list[Fig
 
 def report(rows: list[Figures], device: str) -> None:
     """A table; ``x`` is how many times faster than real time."""
-    peak = next((peak for name, peak in PEAKS.items() if name in device), None)
+    peak = peak_flops(device)
     table = Table(title=device, title_justify="left")
     for heading in ("model", "side", "targets/s", "x", "MFU", "wait", "peak GB", "padding"):
         table.add_column(heading)

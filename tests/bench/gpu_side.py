@@ -24,7 +24,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from pretrain.__main__ import quiet_libraries, say
+from pretrain.__main__ import say
+from pretrain.chatter import keep_out
 from pretrain.config import Config, load
 from pretrain.engine import Engine, Processes, end_process
 from pretrain.loop import train
@@ -177,7 +178,7 @@ def peak_memory(device: torch.device) -> int:
 def main() -> None:
     """Run a side and print what it took."""
     side, path, steps, warm_up, count, *overrides = sys.argv[1:]
-    quiet_libraries()
+    keep_out()
     config = load(Path(path), [*overrides, f"train.steps={steps}"])
     device = choose_device(config.device, 1)
     ready = check(config, world_size=1, device=device, environ=os.environ)

@@ -24,7 +24,8 @@ import torch
 from corpus import write_corpus
 from torch import nn
 
-from pretrain.__main__ import quiet_libraries, say
+from pretrain.__main__ import say
+from pretrain.chatter import keep_out
 from pretrain.components import training
 from pretrain.config import Config, load
 from pretrain.engine import Engine, Processes, end_process
@@ -95,7 +96,21 @@ def preloaded(config: Config, ready: Ready, steps: int) -> list[StepData]:
         batches = tuple(read_batch(plan, config.model.fields(), m, config.data) for m in micro)
         tokens = sum(int(config.model.targets(plan.corpus, b.rows).sum()) for b in batches)
         clips = sum(len(batch.rows) for batch in batches)
-        held.append(StepData(batches, 0.0, tokens, clips, 0.0, 0.0, 1.0, 0.0, (), None))
+        held.append(
+            StepData(
+                batches=batches,
+                own_wait=0.0,
+                tokens=tokens,
+                clips=clips,
+                seconds=0.0,
+                padded_seconds=0.0,
+                balance=1.0,
+                waited=0.0,
+                flops=0.0,
+                failures=(),
+                mistake=None,
+            )
+        )
     return held
 
 
@@ -166,7 +181,7 @@ def main() -> None:
     if not (shards / "index.arrow").exists():
         write_corpus(shards, "tokens", CLIPS)
     shutil.rmtree(runs, ignore_errors=True)
-    quiet_libraries()
+    keep_out()
     torch.set_num_threads(1)
     places = (f"data.path={shards}", f"run.dir={runs}", "run.name=overhead")
     overrides = (*SETTINGS, *places, f"train.steps={given.steps}", *given.settings)

@@ -147,6 +147,14 @@ def test_a_disk_is_judged_by_speed_and_room(tmp_path: Path) -> None:
     assert check_disk(Path("/proc/nowhere"))[0].state == "fail"
 
 
+def test_a_run_folder_that_cannot_be_is_a_finding(tmp_path: Path) -> None:
+    (tmp_path / "taken").touch()
+    (found,) = check_disk(tmp_path / "taken" / "run")
+    assert found.state == "fail" and f"{tmp_path / 'taken'} is not a folder" in found.found
+    (found,) = check_disk(tmp_path / ("x" * 300))  # it cannot even be looked up
+    assert found.state == "fail"
+
+
 def test_docker_s_small_shared_memory_fails_only_several_gpus() -> None:
     assert judge_shared_memory(64 << 20, gpus=0)[0].state == "warning"
     assert judge_shared_memory(64 << 20, gpus=8)[0].state == "fail"

@@ -132,6 +132,7 @@ def test_the_end_is_plain_lines_in_a_file(
         )
     )
     command = ["segue", "launch", "run.yaml"]
+    command += ["train.steps=8"] if steps == 8 else []
     show(Ended(run, 104.5, code, command, ["train.steps=16"]), Console(file=said, width=40))
     lines = said.getvalue().splitlines()
     assert lines[:2] == ["summary of run run", f"  outcome: {outcome}"] and lines[-1] == after

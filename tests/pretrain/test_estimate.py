@@ -18,6 +18,7 @@ from pretrain.config import Config, load
 from pretrain.estimate.activations import passes
 from pretrain.estimate.course import stages
 from pretrain.estimate.disk import disk
+from pretrain.estimate.estimate import measured
 from pretrain.preflight import check
 from pretrain.tune.search import Fit, largest, largest_budget
 from pretrain.tune.trials import Trials, repeated
@@ -169,6 +170,24 @@ def test_the_command_tells_a_run_and_takes_its_throughput(token_shards: Path) ->
     assert found["memory"]["ZeRO-1"]["weights"] == 2 * found["parameters"]["every"]
 
 
+def test_a_throughput_is_that_of_the_last_start_and_of_its_processes(
+    token_shards: Path, tmp_path: Path
+) -> None:
+    told = [(1, 0, 2, 0.0), (2, 0, 2, 50.0), (3, 2, 1, 900.0), (4, 2, 1, 910.0), (5, 2, 1, 930.0)]
+    facts = ("step", "start", "processes", "time", "audio_seconds")
+    lines = [json.dumps(dict(zip(facts, (*one, 600.0), strict=True))) for one in told]
+    config = config_of(token_shards, f"run.dir={tmp_path}", "run.name=one")
+    config.run.folder.mkdir()
+    (config.run.folder / "log.jsonl").write_text("\n".join(lines))
+    found = measured(config)
+    assert found and (found.hours_per_hour, found.processes) == (1200 / 30, 1)
+    arguments = [f"data.path={token_shards}", f"run.dir={tmp_path}", "run.name=one", "--nproc"]
+    for count, said in ((1, "40.0 hours an hour"), (2, "1 processes, where 2 are asked for")):
+        command = ["estimate", "configs/quickstart.yaml", *arguments, str(count)]
+        done = CliRunner().invoke(app, command)
+        assert said in done.output and "ZeRO-0 is not for precision=bf16" in done.output
+
+
 def test_what_is_wrong_with_a_run_shows_in_its_estimate(token_shards: Path) -> None:
     for more in (["--nproc", "3"], ["--gpu-memory", "h1000"]):
         arguments = ["estimate", "configs/quickstart.yaml", f"data.path={token_shards}", *more]
@@ -191,9 +210,9 @@ def test_tune_batch_prints_the_setting_to_write(token_shards: Path) -> None:
     arguments = [f"data.path={token_shards}", *SMALL["quickstart"], "batch.seconds=16"]
     arguments += ["batch.buckets=1", "precision=fp32"]
     command = ["tune-batch", "configs/quickstart.yaml", *arguments, "--memory", "16"]
-    done = CliRunner().invoke(app, command)
+    done = CliRunner().invoke(app, [*command, "--nodes", "2"])
     assert done.exit_code == 0, done.output
-    assert "batch.micro_seconds=16" in done.stdout.split()
+    assert "batch.micro_seconds=8" in done.stdout.split()
 
 
 def test_a_memory_that_holds_no_process_is_refused(token_shards: Path) -> None:

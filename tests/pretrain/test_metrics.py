@@ -59,6 +59,8 @@ def record(step: int, loss: float = 2.0) -> StepRecord:
     return StepRecord(
         step=step,
         target=9,
+        start=0,
+        processes=4,
         time=1.7e9,
         epoch=step / 10,
         loss=loss,
@@ -100,6 +102,8 @@ def test_clips_left_out_are_listed_with_step_shard_and_key(tmp_path: Path) -> No
     lines = [json.loads(line) for line in (tmp_path / "data_errors.jsonl").read_text().splitlines()]
     assert lines[0] == {"step": 7, "shard": "a.tar", "key": "k", "reason": "gone", "kind": "read"}
     assert lines[1]["key"] == "l"
+    with opened(tmp_path, 6, terminal()):
+        assert read_log(tmp_path / "data_errors.jsonl") == []
 
 
 def test_the_log_has_one_object_a_step_with_the_promised_keys(tmp_path: Path) -> None:
@@ -249,6 +253,9 @@ def test_gauges_are_read_at_each_step_into_the_log_and_onto_the_board(tmp_path: 
         ("NVIDIA H100 PCIe", 756),
         ("NVIDIA H100 NVL", 835.5),
         ("NVIDIA H200", 989.4),
+        ("NVIDIA B200", 2250),
+        ("NVIDIA GB200", 2500),
+        ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", None),
         ("NVIDIA A100-SXM4-80GB", 312),
         ("NVIDIA L40S", 362),
         ("NVIDIA L4", 121),

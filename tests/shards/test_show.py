@@ -30,3 +30,8 @@ def test_a_clip_is_shown_and_written_as_it_was_packed(voiced_shards: Path, tmp_p
 def test_a_clip_that_is_not_there_is_one_sentence(voiced_shards: Path) -> None:
     found = CliRunner().invoke(app, ["show", str(voiced_shards), "nobody"])
     assert found.exit_code and "has no clip nobody" in str(found.exception or found.output)
+
+
+def test_a_folder_without_shards_is_named_as_the_command_does(tmp_path: Path) -> None:
+    found = CliRunner().invoke(app, ["show", str(tmp_path), "any"])
+    assert str(found.exception).startswith(f"SHARDS: {tmp_path} holds no index.arrow")

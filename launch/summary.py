@@ -25,6 +25,8 @@ from pretrain.stop import INTERRUPTED
 from shards.errors import UserError
 
 _Line = TypeVar("_Line", bound=BaseModel)
+PAGES = {"watch": "      # http://localhost:6006/#custom_scalars"}
+"""Where to look at what a command shows, by its name."""
 ENDS = 5
 """Steps averaged for the first and the last loss."""
 
@@ -166,7 +168,7 @@ def nexts(ended: Ended, totals: Totals) -> list[tuple[str, str]]:
         keys = {setting.partition("=")[0] for setting in ended.further}
         kept = [word for word in ended.again if word.partition("=")[0] not in keys]
         commands.append(("further", [*kept, *ended.further]))
-    return [(name, shlex.join(command)) for name, command in commands]
+    return [(name, shlex.join(command) + PAGES.get(name, "")) for name, command in commands]
 
 
 def _loss(totals: Totals) -> str:

@@ -29,10 +29,10 @@ def ask(adam: Any, *_: Any) -> None:
 
 class PlainAdamW(torch.optim.AdamW):
     """AdamW without ZeRO, every rank holding all of it: it clips, and moves nothing where a
-    gradient is not finite.
+    gradient is not finite, for which the host does not wait.
 
-    What DeepSpeed's ZeRO optimizers do themselves; ``overflow`` and ``_global_grad_norm`` are the
-    names under which its engine asks for it.
+    What DeepSpeed's ZeRO optimizers do themselves; ``overflow``, which is left to ``found_inf``,
+    and ``_global_grad_norm`` are the names under which its engine asks for it.
     """
 
     def __init__(self, parameters: Iterable[dict[str, Any]], clip: float, **options: Any) -> None:
@@ -47,12 +47,12 @@ class PlainAdamW(torch.optim.AdamW):
         gradients = self._gradients()
         norm = torch.nn.utils.get_total_norm(gradients)
         self._global_grad_norm = norm
-        self.overflow = not bool(norm.isfinite())
-        if self.overflow:
-            return None
         if self._clip:
             torch._foreach_mul_(gradients, (self._clip / (norm + 1e-6)).clamp(max=1.0))
         ask(self)
+        broken = (~norm.isfinite()).float()
+        told: Any = self
+        told.found_inf = broken if told.found_inf is None else broken.maximum(told.found_inf)
         loss: float | None = super().step(closure)
         return loss
 

@@ -160,6 +160,12 @@ class Processes:
         dist.all_reduce(total)
         return cast("list[float]", total.tolist())
 
+    def by_rank(self, value: float) -> NDArray[np.float64]:
+        """``value`` in this rank's place, else 0, [world size]: summed, it is every rank's."""
+        values = np.zeros(self.world_size)
+        values[self.rank] = value
+        return values
+
     def total(self, value: Tensor) -> Tensor:
         """The sum over all ranks of a 0-dim tensor, on the device: the host does not wait."""
         total = value.detach().to(self.device, torch.float64, copy=True)
@@ -375,26 +381,25 @@ class Engine:
     def step(self, rate: float, look: Look | None = None) -> bool:
         """Clip and update at learning rate ``rate`` times each group's factor.
 
-        Returns False, on all ranks alike, where the gradient was not finite and nothing moved.
+        A gradient that is not finite moves nothing. With ZeRO, `look` is not asked then, and the
+        answer is False, on all ranks alike; without, the host does not wait to know.
         ``look`` sees the gradient before anything moves, part after part: its norm before clipping
         and, once clipped, fragments as `owned` has them, with `GRADIENT`. Where it answers 1 (0-dim
         float32, the same for all parts and ranks) nothing moves either, which costs no wait.
         """
         for settings, group in zip(self._adam.param_groups, self.groups, strict=True):
             settings["lr"] = rate * group.lr_scale
-        held: Tensor | None = None
 
         def shown() -> Tensor:
-            nonlocal held
             assert look
             answer = look(self.gradient_norm, self._counted(self._gradients()))
-            held = answer.to(self._flats[0].device)
-            return held
+            return answer.to(self._flats[0].device)
 
         watched(self._adam, shown if look else None)
         self._engine.step()
         if self._zero.overflow:
             return False
+        held: Tensor | None = self._adam.found_inf
         share = 1 - self._decay
         weight = share if held is None else (1 - held) * share
         for average, flat in zip(self._averages, self._flats, strict=bool(self._decay)):

@@ -18,6 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from shards.section import Section
 
+ROUNDING = 1e-6
+"""The least standard deviation, as a share of the mean: what rounding in float32 may make."""
+
 
 class HealthConfig(Section):
     """``health``: which steps are skipped, and how many of them end a run."""
@@ -98,7 +101,8 @@ def reason(loss: float, norm: float, limits: Limits) -> str:
 
 
 def _over(values: Sequence[float], sigmas: float) -> float:
-    return float(np.mean(values) + sigmas * np.std(values, ddof=1))
+    mean = np.mean(values)
+    return float(mean + sigmas * max(np.std(values, ddof=1), ROUNDING * abs(mean)))
 
 
 def _last(count: int, values: tuple[float, ...], newest: float) -> tuple[float, ...]:

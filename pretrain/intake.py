@@ -86,21 +86,23 @@ class Intake:
             int(self._model.targets(corpus, rows).sum()),
             len(rows),
             float(own_seconds.sum()),
-            padded,
             waited,
             sum(len(batch.failures) for batch in mine),
             mistake is not None,
             self._flops.of(corpus, rows, mine[0].step) if mine else 0.0,
         ]
-        sums = processes.sum(np.concatenate([own, by_length(own_seconds)]))
-        tokens, clips, seconds, total, waits, failed, stuck, flops, *lengths = sums
+        sums = processes.sum(
+            np.concatenate([own, processes.by_rank(padded), by_length(own_seconds)])
+        )
+        tokens, clips, seconds, waits, failed, stuck, flops, *rest = sums
+        lengths, loads = rest[processes.world_size :], rest[: processes.world_size]
         failures: list[tuple[Failure, ...]] = []
         mistakes: list[str | None] = []
         if failed or stuck:
             told = tuple(failure for batch in mine for failure in batch.failures)
             gathered = processes.gather((told, mistake))
             failures, mistakes = [entry[0] for entry in gathered], [entry[1] for entry in gathered]
-        heaviest = processes.largest(padded)
+        total = sum(loads)
         data = StepData(
             batches=mine,
             own_wait=waited,
@@ -108,7 +110,7 @@ class Intake:
             clips=int(clips),
             seconds=seconds,
             padded_seconds=total,
-            balance=heaviest * processes.world_size / total if total else 1.0,
+            balance=max(loads) * processes.world_size / total if total else 1.0,
             waited=waits / processes.world_size,
             flops=flops,
             failures=tuple(failure for entry in failures for failure in entry),

@@ -30,7 +30,7 @@ from pretrain.models.protocol import Preview
 from pretrain.pace import Pace
 from pretrain.preflight import Ready
 from pretrain.preview import Previewer
-from pretrain.profiling import profiled
+from pretrain.profiling import Profiling
 from pretrain.saving import Saving
 from pretrain.schedule import rate_factor
 from pretrain.start import (
@@ -55,7 +55,10 @@ from shards.stream import stream
 
 @dataclass(frozen=True)
 class Took:
-    """The time of a step that ended as number ``step``: in all, of this rank's parts, by rank."""
+    """The time of a step that ended as number ``step``: in all, of this rank's parts, by rank.
+
+    ``pace`` is that of the step before: it is known by then without a wait for the device.
+    """
 
     step: int
     seconds: float
@@ -91,6 +94,7 @@ def train(
     updating = Updating(config, engine, ready.outline, resume, say)
     intake = intake_of(config, ready, course, processes, resume)
     clock, step, asked = stopwatch(processes.device), start, Asked()
+    profiling = Profiling(config, processes, watch, say)
     terminal = terminal_of(config, course, processes, say)
     with (
         metrics_of(config, course, processes, intake.tally, terminal) as metrics,
@@ -99,7 +103,7 @@ def train(
         ) as saving,
     ):
         show(metrics, start, validator.first(start), previewer.first(start))
-        for step_plan in profiled(plan.steps(start, target), config, processes, say):
+        for step_plan in profiling.over(plan.steps(start, target)):
             if step_plan.step in course.thaws:
                 with watch.patient():
                     thaw(config, course, step_plan.step, engine, saving, say)
@@ -111,15 +115,23 @@ def train(
             terms = accumulate(engine, teacher, data, config.seed, clock)
             step = step_plan.step + 1
             found = update(config, course, updating, saving, step, terms["loss"], data, clock)
-            clock.add("data", data.own_wait)
             asked, pace, means, sums = reduced(
-                processes, stop.asked(), clock.seconds("data", "forward"), terms, data.tokens, found
+                processes, stop.asked(), clock.before("data", "forward"), terms, data.tokens, found
             )
             updating.learned(step, means["loss"], sums)
             watch.stepped()
+            profiling.stepped(step)
             if metrics:
-                took = Took(step, clock.elapsed, clock.spent(), pace)
-                metrics.write(record_of(course, step_plan, data, took, means, updating))
+                metrics.write(
+                    record_of(
+                        course,
+                        step_plan,
+                        data,
+                        Took(step, clock.elapsed, clock.spent(), pace),
+                        means,
+                        updating,
+                    )
+                )
             refuse_skips(config, step_plan, updating, data)
             if not asked.to_stop:  # who is asked to stop may have seconds
                 show(metrics, step, validator.after(step), previewer.after(step))
@@ -195,9 +207,10 @@ def accumulate(
     """Forward and backward over one rank's batches of a step; the model's terms, summed.
 
     Every loss is divided by the step's targets over all ranks, so that neither accumulation nor
-    padding nor the number of ranks changes the objective. ``clock`` times the passes; in backward
-    ones a rank waits for others.
+    padding nor the number of ranks changes the objective. ``clock`` times the passes, beside the
+    wait for ``data``; in backward passes a rank waits for others.
     """
+    clock.add("data", data.own_wait)
     sums: dict[str, Tensor] = {}
     for batch in data.batches:
         torch.manual_seed(dropout_seed(seed, batch))
@@ -253,11 +266,12 @@ def record_of(
         epoch=plan.progress(took.step),
         loss=means["loss"],
         lr=updating.rate,
-        rates=updating.engine.rates(updating.rate),
+        rates=updating.rates,
         tokens=data.tokens,
         padding=data.padding,
         seconds=took.seconds,
         spent=took.spent,
+        waited=data.waited,
         parts={name: mean for name, mean in means.items() if name != "loss"},
         gradient_norm=updating.gradient_norm,
         skipped=updating.health.skipped,
@@ -283,12 +297,10 @@ def reduced(
     tokens: int,
     found: Mapping[str, Tensor],
 ) -> tuple[Asked, Pace, dict[str, float], dict[str, float]]:
-    """What any rank was asked for, all ranks' busy seconds, the terms' means over the targets of
-    all ranks, and the sums over ranks of what the update has ``found``.
+    """What any rank was asked for, all ranks' ``busy`` seconds, the terms' means over the targets
+    of all ranks, and the sums over ranks of what the update has ``found``.
     """
-    by_rank = np.zeros(processes.world_size)
-    by_rank[processes.rank] = busy
-    known = np.concatenate([np.array(asked, np.float64), by_rank])
+    known = np.concatenate([np.array(asked, np.float64), processes.by_rank(busy)])
     sums = iter(processes.sum(known, [*terms.values(), *found.values()]))
     anywhere = Asked(*map(bool, islice(sums, len(asked))))
     pace = Pace(np.array(list(islice(sums, processes.world_size))))

@@ -49,7 +49,7 @@ def check(config: Config, *, world_size: int, device: str, environ: Mapping[str,
     if environ.get("RANK", "0") == "0" and config.data.on_error == "stop":
         refuse_damaged_shards(plan.corpus)
     config.model.check(plan.census)
-    config.train.target(plan)
+    _refuse_late_profile(config, config.train.target(plan))
     model = outline(config.model)
     training(model, config.components, config.optimizer, plan.step_at)
     _refuse_uneven_ranks(config.batch, world_size)
@@ -79,6 +79,14 @@ def _try_import(config: Config, plan: Plan, model: Outline, *, is_new: bool) -> 
         store, name, manifest = opened(config.init_from)
         continued(plan, manifest.state, store.place(name), config.data)
         refuse_other_shapes(store.place(name), manifest, model.shapes)
+
+
+def _refuse_late_profile(config: Config, target: int) -> None:
+    if config.profile.steps and config.profile.steps[1] > target:
+        first, last = config.profile.steps
+        raise UserError(
+            f"profile.steps=[{first},{last}]: the run ends at step {target}; name steps up to that"
+        )
 
 
 def _held_out(config: Config) -> tuple[HeldOut, ...]:

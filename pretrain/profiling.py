@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,6 +15,7 @@ from shards.section import Section
 if TYPE_CHECKING:
     from pretrain.config import Config
     from pretrain.engine import Processes
+    from pretrain.watch import Watch
 
 
 class ProfileConfig(Section):
@@ -33,46 +32,59 @@ class ProfileConfig(Section):
         return self
 
 
-def profiled(
-    steps: Iterator[StepPlan], config: Config, processes: Processes, say: Callable[[str], None]
-) -> Iterator[StepPlan]:
-    """``steps``, those that ``profile`` names under the profiler on rank 0.
+class Profiling:
+    """Takes the steps that ``profile`` names under the profiler, on rank 0.
 
     Its trace goes beside the run's curves; each start of the run makes its own.
     """
-    if config.profile.steps is None or processes.rank:
-        yield from steps
-        return
-    folder = config.run.folder / "tensorboard"
-    first, last = config.profile.steps
-    with ExitStack() as trace:
-        runs = False
-        for one in steps:
-            number = one.step + 1
-            if first <= number <= last and not runs:
-                trace.enter_context(_traced(folder / f"steps_{number}_{last}", say))
-                runs = True
-            elif number > last:
-                trace.close()
-            yield one
 
+    def __init__(
+        self, config: Config, processes: Processes, watch: Watch, say: Callable[[str], None]
+    ) -> None:
+        self._span = None if processes.rank else config.profile.steps
+        self._folder = config.run.folder / "tensorboard"
+        self._watch, self._say = watch, say
+        self._path = self._folder
+        self._profiler: profile | None = None
 
-@contextmanager
-def _traced(place: Path, say: Callable[[str], None]) -> Iterator[None]:
-    activities = [ProfilerActivity.CPU]
-    if torch.cuda.is_available():
-        activities.append(ProfilerActivity.CUDA)
-    profiler = profile(activities=activities, acc_events=True)
-    profiler.start()
-    try:
-        yield
-    finally:
-        profiler.stop()
-        path = place.with_suffix(".pt.trace.json.gz")
+    def over(self, steps: Iterator[StepPlan]) -> Iterator[StepPlan]:
+        """``steps``; a trace that is not at its end when they are left ends there."""
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            profiler.export_chrome_trace(str(path))
+            for one in steps:
+                self._begin(one.step + 1)
+                yield one
+        finally:
+            self._end()
+
+    def stepped(self, step: int) -> None:
+        """Step ``step`` is done: a trace has nothing of what is done after its last one."""
+        if self._span and step == self._span[1]:
+            self._end()
+
+    def _begin(self, number: int) -> None:
+        if self._profiler or not self._span or not self._span[0] <= number <= self._span[1]:
+            return
+        activities = [ProfilerActivity.CPU]
+        if torch.cuda.is_available():
+            activities.append(ProfilerActivity.CUDA)
+        self._path = self._folder / f"steps_{number}_{self._span[1]}.pt.trace.json.gz"
+        self._profiler = profile(activities=activities, acc_events=True)
+        self._profiler.start()
+
+    def _end(self) -> None:
+        if self._profiler is None:
+            return
+        with self._watch.patient():
+            self._profiler.stop()
+            self._write(self._profiler)
+        self._profiler = None
+
+    def _write(self, profiler: profile) -> None:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            profiler.export_chrome_trace(str(self._path))
         except OSError as error:  # a full disk costs the trace and not the run
-            say(f"WARNING: the profile was not written: {error}")
+            self._say(f"WARNING: the profile was not written: {error}")
         else:
-            say(f"wrote {path}: open it at ui.perfetto.dev, or in TensorBoard by torch-tb-profiler")
+            how = "open it at ui.perfetto.dev, or in TensorBoard by torch-tb-profiler"
+            self._say(f"wrote {self._path}: {how}")

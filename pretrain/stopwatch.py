@@ -18,10 +18,12 @@ class Stopwatch:
 
     def __init__(self) -> None:
         self._seconds: dict[Part, float] = {}
+        self._before: dict[str, float] = {}
         self._began = time.perf_counter()
 
     def reset(self) -> None:
         """Begin anew."""
+        self._before = self.spent()
         self._seconds.clear()
         self._began = time.perf_counter()
 
@@ -45,6 +47,10 @@ class Stopwatch:
         """The sum over ``parts`` since `reset`."""
         return sum(self._seconds.get(part, 0.0) for part in parts)
 
+    def before(self, *parts: Part) -> float:
+        """The sum over ``parts`` until the last `reset`: nothing waits for it."""
+        return sum(self._before.get(part, 0.0) for part in parts)
+
     def spent(self) -> dict[str, float]:
         """Seconds of each part since `reset`."""
         return {part: self.seconds(part) for part in self._seconds}
@@ -53,19 +59,14 @@ class Stopwatch:
 class StreamStopwatch(Stopwatch):
     """Adds up how long the device's stream takes for what is put on it inside `running`.
 
-    Nothing waits for it until seconds are asked for, which is best done after something else has
-    waited for the stream.
+    Nothing waits for it until seconds are asked for or begun anew, which is best done after
+    something else has waited for the stream.
     """
 
     def __init__(self, device: torch.device) -> None:
         super().__init__()
         self._stream = torch.cuda.current_stream(device)
         self._stretches: list[tuple[Part, Any, Any]] = []
-
-    def reset(self) -> None:
-        """Begin anew."""
-        super().reset()
-        self._stretches.clear()
 
     @contextmanager
     def running(self, part: Part) -> Iterator[None]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from pretrain.checkpoint.manifest import Manifest
 from pretrain.checkpoint.restore import Resume
+from pretrain.checkpoint.store import newest
 from pretrain.config import Config
 from pretrain.engine import Engine
 from pretrain.fragment import Fragment
+from pretrain.groups import Group
 from pretrain.health import Health, Limits, reason
 from pretrain.intake import StepData
 from pretrain.models.outline import Outline
@@ -42,7 +45,7 @@ class Updating:
         """Why the last step moved nothing, "" if it moved."""
         self.gradient_norm, self.rate = 0.0, 0.0
         self._gauges: dict[str, float] = {}
-        self._squares: dict[str, Tensor] = {}
+        self._factors: tuple[Sequence[Group], Mapping[str, float]] = ((), {})
 
     def update(self, step: int, rate: float, loss: Tensor, tokens: int) -> dict[str, Tensor]:
         """Move the weights in the step that ends as number ``step``, at learning rate ``rate``.
@@ -74,6 +77,19 @@ class Updating:
         counts = {"non_finite_steps": self.health.non_finite, "spikes": self.health.spikes}
         return {f"health/{name}": count for name, count in counts.items()} | self._gauges
 
+    @property
+    def rates(self) -> dict[str, float]:
+        """The last step's learning rate of each group, and the highest of each component."""
+        groups = self.engine.groups
+        if self._factors[0] is not groups:  # more began to train
+            factors: dict[str, float] = {}
+            for group in groups:
+                for name in {self._of(parameter) for parameter in group.parameters}:
+                    factors[name] = max(group.lr_scale, factors.get(name, 0.0))
+            self._factors = groups, factors
+        components = {name: self.rate * factor for name, factor in self._factors[1].items()}
+        return components | self.engine.rates(self.rate)
+
     def _step(self, rate: float, bad: Tensor, *, due: bool) -> dict[str, Tensor]:
         engine = self.engine
         held, most = bad, self.limits.norm
@@ -81,7 +97,8 @@ class Updating:
 
         def look(norm: Tensor, gradients: Iterator[Fragment]) -> Tensor:
             nonlocal held
-            held = bad | (norm.to(bad.device) > most)
+            norm = norm.to(bad.device)
+            held = bad | ~norm.isfinite() | (norm > most)
             for component, square in gradient_squares(gradients if due else (), self._of).items():
                 squares[component] = squares.get(component, 0) + square
             return held.float()
@@ -114,7 +131,7 @@ class Updating:
         figures = {}
         for key, square in sums.items():
             kind, _, name = key.partition("/")
-            if kind == "gradient":  # they were seen clipped
+            if kind == "gradient" and math.isfinite(square):  # they were seen clipped
                 figures[f"optimizer/gradient_norm/{name}"] = factor * math.sqrt(square)
             if kind == "weights" and square and not skipped:
                 ratio = math.sqrt(sums[f"moves/{name}"] / square)
@@ -129,19 +146,40 @@ def refuse_skips(config: Config, step_plan: StepPlan, updating: Updating, data: 
     """End a run that no longer makes progress with a UserError, on all ranks alike."""
     if updating.health.in_a_row < config.health.max_skips:
         return
-    worst = ", ".join(costliest_clips(updating.engine, data)[:MOST_CLIPS])
-    resolved = config.run.folder / "config.yaml"
-    updating.engine.processes.fail(
+    processes = updating.engine.processes
+    listing = f"segue shards plan {config.run.folder / 'config.yaml'} --step {step_plan.step}"
+    blamed = blame(costliest_clips(updating.engine, data), listing)
+    intact = processes.first(lambda: _has_checkpoint(config))
+    processes.fail(
         f"nothing moved in {updating.health.in_a_row} steps in a row (health.max_skips), the last "
-        f"one step {step_plan.step + 1} of bucket {step_plan.bucket}: {updating.reason}; its clips "
-        f"of the largest loss are {worst} (look with segue shards show or play SHARDS KEY), and "
-        f"segue shards plan {resolved} --step {step_plan.step} lists all; leave them out or lower "
-        "optimizer.lr (the last checkpoint is intact)"
+        f"one step {step_plan.step + 1} of bucket {step_plan.bucket}: {updating.reason}; {blamed}"
+        + (" (the last checkpoint is intact)" if intact else "")
     )
 
 
-def costliest_clips(engine: Engine, data: StepData) -> list[str]:
-    """Keys of a step's clips over all ranks, those without a finite loss first, then by loss."""
+def blame(clips: Sequence[tuple[float, str]], listing: str) -> str:
+    """What to do about a step of these clips, as `costliest_clips` has them.
+
+    ``listing`` is the command that lists them.
+    """
+    if clips and not any(math.isfinite(loss) for loss, _ in clips):
+        return (
+            "the loss of all its clips is not finite: the weights or the rate are at fault, not "
+            "the clips; lower optimizer.lr"
+        )
+    worst = ", ".join(key for _, key in clips[:MOST_CLIPS])
+    return (
+        f"its clips of the largest loss are {worst} (look with segue shards show or play SHARDS "
+        f"KEY), and {listing} lists all; leave them out or lower optimizer.lr"
+    )
+
+
+def _has_checkpoint(config: Config) -> bool:
+    return any(isinstance(found, Manifest) for _, found in newest(config.checkpoints()))
+
+
+def costliest_clips(engine: Engine, data: StepData) -> list[tuple[float, str]]:
+    """Loss and key of a step's clips over all ranks: those not finite first, then by loss."""
     found: list[tuple[float, str]] = []
     with engine.evaluating():
         for batch in data.batches:
@@ -149,4 +187,4 @@ def costliest_clips(engine: Engine, data: StepData) -> list[str]:
             found += zip(losses, batch.keys, strict=False) if batch.weight else ()
     everywhere = [pair for own in engine.processes.gather(found) for pair in own]
     everywhere.sort(key=lambda pair: -pair[0] if math.isfinite(pair[0]) else -math.inf)
-    return [key for _, key in everywhere]
+    return everywhere

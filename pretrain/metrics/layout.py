@@ -17,8 +17,10 @@ LAYOUT: dict[str, Charts] = {
         "tokens per second": _chart("speed/tokens_per_second"),
         "waiting for data, share of a step": _chart("speed/data_share"),
         "padding, share of the audio": _chart("data/padding"),
-        "memory, GB": _chart("memory/(peak|reserved|host|host_workers)_gb"),
-        "skipped steps": _chart("health/.*skip.*", "health/failed_clips"),
+        "memory, GB": _chart("memory/(peak|allocated|reserved|host|host_workers)_gb"),
+        "skipped steps, clips left out": _chart(
+            "health/(skipped_steps|non_finite_steps|spikes|failed_clips)"
+        ),
     },
     "Learning": {
         "parts of the loss": _chart("train/.*"),
@@ -26,7 +28,10 @@ LAYOUT: dict[str, Charts] = {
         "validation by source": _chart("validation/source/.*/loss"),
         "validation by language": _chart("validation/language/.*/loss"),
         "validation on other data": _chart("validation/[^/]*/loss"),
-        "rates of groups": _chart("optimizer/lr/.*"),
+        "rates of components": _chart("optimizer/lr/[^/]*"),
+        "rates of groups": _chart("optimizer/lr/.*decay"),
+        "gradient norm by component": _chart("optimizer/gradient_norm/.*"),
+        "update over weight by component": _chart("optimizer/update_ratio/.*"),
     },
     "Speed": {
         "seconds of a step by part": _chart(
@@ -36,11 +41,17 @@ LAYOUT: dict[str, Charts] = {
         "TFLOP per second": _chart("speed/tflops"),
         "hours of audio per hour": _chart("speed/audio_hours_per_hour"),
         "fastest and slowest rank over the median": _chart("ranks/(fastest|slowest)_over_median"),
+        "fastest and slowest rank": _chart("ranks/(fastest|slowest)"),
+        "seconds of a save": _chart("speed/save_seconds"),
         "GPU": _chart("gpu/.*"),
+        "times that the GPU's allocator gave all back": _chart("memory/alloc_retries"),
     },
     "Data": {
         "epoch": _chart("data/epoch"),
         "hours seen": _chart("data/hours_seen"),
+        "clips seen": _chart("data/clips_seen"),
+        "clips of a step": _chart("data/clips"),
+        "heaviest rank's audio over the mean": _chart("data/balance"),
         "bucket": _chart("data/bucket"),
         "curriculum": _chart("curriculum/.*"),
         "errors by kind": _chart("health/data_errors/.*"),

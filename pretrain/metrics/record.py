@@ -41,12 +41,14 @@ class StepRecord:
     ``start``, with so many ``processes``. ``epoch`` is the fraction of epochs done
     after it; ``loss`` and the model's other ``parts`` are means over the step's ``tokens`` targets;
     ``padding`` is the padded share of the batches' audio; ``seconds`` is the wall time, of which
-    ``spent`` says where this rank spent how much. ``balance`` is the heaviest rank's padded audio
-    over the mean; ``rates`` are those of the optimizer's groups, by name, of which ``lr`` is the
-    base. ``skipped`` counts the run's steps that moved nothing. ``failed_clips`` could not be read
-    and were left out. ``withheld`` is the share of clips that the curriculum has yet to admit.
+    ``spent`` says where this rank spent how much; ``waited`` is the mean wait of all ranks for
+    their data. ``balance`` is the heaviest rank's padded audio over the mean; ``rates`` are, by
+    name, those of the optimizer's groups and the highest of each component, ``lr`` is their base.
+    ``skipped`` counts the run's steps that moved nothing. ``failed_clips`` could not be read and
+    were left out. ``withheld`` is the share of clips that the curriculum has yet to admit.
     ``flops`` are those of the step (`pretrain.flops`).
-    ``pace`` is how long each rank was busy. ``gauges`` are further figures, by TensorBoard's names.
+    ``pace`` is how long each rank was busy in the step before. ``gauges`` are further figures, by
+    TensorBoard's names.
     """
 
     step: int
@@ -62,6 +64,7 @@ class StepRecord:
     padding: float
     seconds: float
     spent: Mapping[str, float]
+    waited: float
     parts: Mapping[str, float]
     gradient_norm: float
     skipped: int
@@ -89,8 +92,8 @@ class StepRecord:
 
     @property
     def data_share(self) -> float:
-        """The share of the step in which this rank waited for its data."""
-        return self.spent.get("data", 0.0) / self.seconds
+        """The share of the step in which a rank waited for its data, the mean over ranks."""
+        return self.waited / self.seconds
 
     def figures(self) -> dict[str, float]:
         """All of it by flat names, as the log has it."""
@@ -119,9 +122,7 @@ class StepRecord:
         }
 
     def _group_rates(self) -> dict[str, float]:
-        """Those of the optimizer's groups, by tag, where there are several."""
-        if len(self.rates) == 1:
-            return {}
+        """Those of groups and components, by tag."""
         return {f"optimizer/lr/{name}": value for name, value in self.rates.items()}
 
 

@@ -82,7 +82,7 @@ def check_masters_are_the_initial_weights(engine: Engine, initial: dict[str, Ten
 def check_a_gradient_that_is_not_finite_moves_nothing(engine: Engine) -> None:
     before = snapshot(engine)
     _, moved = step(engine, 50, scale=float("nan") if engine.processes.rank == 0 else 1.0)
-    assert not moved
+    assert moved == (engine.stage == 0)  # without ZeRO the host does not know yet
     for place, states in snapshot(engine).items():
         for key, values in states.items():
             assert torch.equal(values, before[place][key]), (place, key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -18,6 +19,7 @@ from distributed_runs import Run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from launch.accelerate import free_port
+from pretrain.metrics.layout import LAYOUT
 
 GROUPS = {"train", "validation", "optimizer", "health", "data", "curriculum", "speed", "ranks"}
 PATIENCE = 120.0
@@ -74,17 +76,31 @@ def rendered(chromium: str, address: str, profile: Path) -> str:
     ).stdout
 
 
-def test_the_first_page_shows_a_run_s_curves_in_their_groups(
-    chromium: str, token_shards: Path, tmp_path: Path
-) -> None:
+@pytest.fixture(scope="module")
+def board(token_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     held_out = f"validation.sources=[{{path: {token_shards}, name: old}}]"
     run = Run(
-        tmp_path / "demo",
+        tmp_path_factory.mktemp("board") / "demo",
         token_shards,
         overrides=("train.steps=4", "checkpoint.every=4", "precision=fp32", held_out),
     )
     assert run.finish() == 0, run.output
-    board = run.folder / "tensorboard"
+    return run.folder / "tensorboard"
+
+
+def test_custom_scalars_has_our_charts(board: Path) -> None:
+    with (
+        served(board) as address,
+        urlopen(f"{address}/data/plugin/custom_scalars/layout", timeout=PATIENCE) as answer,
+    ):
+        categories = json.load(answer)["category"]
+    shown = {one["title"]: [chart["title"] for chart in one["chart"]] for one in categories}
+    assert shown == {name: [*charts] for name, charts in LAYOUT.items()}
+
+
+def test_the_page_of_scalars_shows_a_run_s_curves_in_their_groups(
+    chromium: str, board: Path, tmp_path: Path
+) -> None:
     events = EventAccumulator(str(board)).Reload()
     tags = [*events.Tags()["scalars"], *events.Tags()["images"]]
     with served(board) as address:

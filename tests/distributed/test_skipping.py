@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
+import re
 from pathlib import Path
+from typing import cast
 
 import pytest
 from distributed_runs import Run
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from pretrain.metrics.layout import LAYOUT
+from pretrain.updating import blame
 
 STEPS = 16
 EAGER = (
@@ -81,9 +88,24 @@ def test_too_many_skipped_steps_end_the_run_and_name_bucket_and_clips(
     assert "clips of the largest loss are clip" in run.output, run.output
 
 
+def test_clips_are_not_blamed_where_none_has_a_finite_loss() -> None:
+    clips = [(math.nan, "a"), (3.0, "b"), (2.0, "c")]
+    assert "of the largest loss are a, b, c (" in blame(clips, "segue shards plan config.yaml")
+    assert "the weights or the rate are at fault" in blame(clips[:1], "")
+
+
 def test_asked_for_steps_are_profiled(reference: Run) -> None:
     (path,) = (reference.folder / "tensorboard").glob("*.pt.trace.json.gz")
     assert path.name == "steps_2_3.pt.trace.json.gz" and f"wrote {path}" in reference.output
     with gzip.open(path) as file:
         names = {event.get("name") for event in json.load(file)["traceEvents"]}
     assert "aten::_fused_adamw_" in names
+    assert reference.output.index(f"wrote {path}") < reference.output.index("step 3/16")
+
+
+def test_some_chart_shows_every_curve(reference: Run) -> None:
+    events = EventAccumulator(str(reference.folder / "tensorboard")).Reload()
+    charts = [chart for category in LAYOUT.values() for chart in category.values()]
+    patterns = [pattern for _, shown in charts for pattern in cast("list[str]", shown)]
+    tags = events.Tags()["scalars"]
+    assert [tag for tag in tags if not any(re.search(one, tag) for one in patterns)] == []

@@ -93,6 +93,8 @@ def test_a_staged_run_tells_what_trains_and_at_which_rate(token_shards: Path, ru
         ("decoder-1/decay", 0.5, BOUNDARY + 1),
         ("decoder-0/no_decay", 1.0, BOUNDARY + 1),
         ("head/decay", 0.1, 1),
+        ("head", 0.1, 1),
+        ("decoder", 1.0, BOUNDARY + 1),  # of its blocks' the highest
     ):
         found = {event.step: event.value for event in events.Scalars(f"optimizer/lr/{group}")}
         assert list(found) == list(range(first, STEPS + 1))

@@ -39,6 +39,12 @@ def test_limits_lie_so_many_deviations_over_the_mean_of_the_window() -> None:
     assert seen(values, HealthConfig(sigmas=None)).limits(HealthConfig(sigmas=None)) == Limits()
 
 
+def test_rounding_of_a_loss_that_does_not_change_is_no_spike() -> None:
+    constant = seen([2.0] * 128)
+    assert seen([2.0 + 1e-9], since=constant).spikes == 0
+    assert seen([2.01], since=constant).spikes == 1
+
+
 @pytest.mark.parametrize("level", [3.0, 20.0, 1e6])
 def test_a_lasting_change_of_level_costs_fewer_steps_than_end_a_run(level: float) -> None:
     changed = seen(noise(level, 100), since=seen(noise(2.0, 300)))

@@ -77,6 +77,7 @@ def record(step: int, loss: float = 2.0) -> StepRecord:
         flops=1e12,
         bucket=1,
         spent={"data": 0.1, "forward": 0.15},
+        waited=0.2,
         pace=Pace(np.array([0.2, 0.2, 0.2, 0.3])),
         balance=1.01,
         failed_clips=0,
@@ -112,6 +113,7 @@ def test_the_log_has_one_object_a_step_with_the_promised_keys(tmp_path: Path) ->
     (line,) = read_log(tmp_path / "log.jsonl")
     assert {"step", "epoch", "loss", "lr", "tokens", "padding", "seconds", "top3"} <= line.keys()
     assert line["tokens_per_second"] == 200.0
+    assert line["data_share"] == 0.4  # the mean of all ranks, not this one's own
     assert (line["forward_seconds"], line["memory/host_gb"]) == (0.15, 1.5)
     assert line["optimizer/lr/head/decay"] == 1e-4
 

@@ -84,7 +84,7 @@ class Updating:
         if self._factors[0] is not groups:  # more began to train
             factors: dict[str, float] = {}
             for group in groups:
-                for name in {self._of(parameter) for parameter in group.parameters}:
+                for name in sorted({self._of(parameter) for parameter in group.parameters}):
                     factors[name] = max(group.lr_scale, factors.get(name, 0.0))
             self._factors = groups, factors
         components = {name: self.rate * factor for name, factor in self._factors[1].items()}

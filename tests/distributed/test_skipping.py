@@ -103,6 +103,13 @@ def test_asked_for_steps_are_profiled(reference: Run) -> None:
     assert reference.output.index(f"wrote {path}") < reference.output.index("step 3/16")
 
 
+def test_steps_after_the_target_cannot_be_profiled(reference: Run, token_shards: Path) -> None:
+    late = (*EAGER, f"profile.steps=[2,{STEPS + 1}]")
+    run = Run(reference.folder.with_name("late"), token_shards, overrides=late)
+    assert run.finish() != 0
+    assert f"profile.steps=[2,{STEPS + 1}]: the run ends at step {STEPS};" in run.output
+
+
 def test_some_chart_shows_every_curve(reference: Run) -> None:
     events = EventAccumulator(str(reference.folder / "tensorboard")).Reload()
     charts = [chart for category in LAYOUT.values() for chart in category.values()]

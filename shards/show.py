@@ -96,13 +96,22 @@ def play(audio: Audio, aside: Path) -> None:
         names = ", ".join(player[0] for player in PLAYERS)
         raise UserError(f"none of {names} is on this machine; write a file with --out FILE.wav")
     write(audio, aside)
-    subprocess.run([*found, str(aside)], check=True)
+    if subprocess.run([*found, str(aside)], check=False).returncode:
+        raise UserError(
+            f"{found[0]} could not play (no sound device?); write a file with --out FILE.wav"
+        )
 
 
 def write(audio: Audio, out: Path) -> None:
-    """A WAV file of 16 bits."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(out, audio.samples, audio.sample_rate, format="WAV", subtype="PCM_16")
+    """A WAV file of 16 bits; UserError where it cannot be written."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with out.open("wb") as file:
+            soundfile.write(file, audio.samples, audio.sample_rate, format="WAV", subtype="PCM_16")
+    except OSError as error:
+        raise UserError(
+            f"--out {out} cannot be written: {error.strerror}; name another file"
+        ) from error
 
 
 def _corpus(place: str) -> tuple[Corpus, DataConfig]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import soundfile
 from typer.testing import CliRunner
 
 from shards.cli import app
+from shards.errors import UserError
 from shards.index import Index
 
 
@@ -35,3 +37,17 @@ def test_a_clip_that_is_not_there_is_one_sentence(voiced_shards: Path) -> None:
 def test_a_folder_without_shards_is_named_as_the_command_does(tmp_path: Path) -> None:
     found = CliRunner().invoke(app, ["show", str(tmp_path), "any"])
     assert str(found.exception).startswith(f"SHARDS: {tmp_path} holds no index.arrow")
+
+
+def test_a_clip_that_cannot_be_heard_or_written_is_one_sentence(
+    voiced_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["play", str(voiced_shards), Index.open(voiced_shards).key(3)]
+    found = CliRunner().invoke(app, [*words, "--out", "/proc/x.wav"]).exception
+    assert isinstance(found, UserError) and "--out /proc/x.wav cannot be written" in str(found)
+    player = tmp_path / "aplay"
+    player.write_text("#!/bin/sh\nexit 1\n")
+    player.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = CliRunner().invoke(app, words).exception
+    assert isinstance(found, UserError) and "aplay could not play" in str(found)

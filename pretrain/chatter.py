@@ -33,7 +33,6 @@ def keep_out() -> None:
         logging.basicConfig(level=logging.INFO)
         return
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # over its errors: it says one without a GPU
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
     logging.disable(logging.WARNING)
     warnings.showwarning = _ignored  # libraries turn on filters of their own

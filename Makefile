@@ -18,7 +18,7 @@ quickstart: $(STAMP)  ## speak a small corpus, pack it, pretrain on it; again to
 
 # A cluster's jobs mostly wait for its controller: their tests run beside all others.
 test: $(STAMP)  ## the tests, real two-process runs among them
-	@mkdir -p build; $(BIN)/python -m pytest tests/slurm > build/test-slurm.log 2>&1 & cluster=$$!; \
+	@mkdir -p build; env --default-signal=INT $(BIN)/python -m pytest tests/slurm > build/test-slurm.log 2>&1 & cluster=$$!; \
 		$(BIN)/python -m pytest tests --ignore tests/slurm; others=$$?; \
 		wait $$cluster; slurm=$$?; cat build/test-slurm.log; exit $$((others + slurm))
 

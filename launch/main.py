@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from launch.doctor.cli import doctor
+from pretrain.arguments import ConfigFile, Machines, Overrides
 from pretrain.checkpoint.cli import app as checkpoint_app
 from pretrain.estimate.cli import estimate
 from pretrain.evaluate import evaluate
@@ -22,11 +23,6 @@ from slurm.pack_cli import submit_pack
 
 app = commands("Continue the pretraining of speech-generation models on many GPUs.")
 
-Config = Annotated[Path, typer.Argument(help="A run's YAML file.", metavar="CONFIG")]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Argument(help="Settings to change, such as train.steps=500.", metavar="KEY.SUB=VALUE"),
-]
 Processes = Annotated[
     int, typer.Option("--nproc", min=1, help="Processes: one per GPU, or any number on CPU.")
 ]
@@ -56,10 +52,10 @@ app.add_typer(checkpoint_app, name="checkpoint")
 
 @app.command()
 def launch(
-    config: Config,
+    config: ConfigFile,
     overrides: Overrides = None,
     nproc: Processes = 1,
-    nodes: Annotated[int, typer.Option(min=1, help="Machines that train together.")] = 1,
+    nodes: Machines = 1,
     node_rank: Annotated[int, typer.Option(min=0, help="This machine's number, from 0.")] = 0,
     head: Annotated[
         str | None, typer.Option(help="Machine 0, as all machines reach it.", metavar="HOST")

@@ -52,35 +52,37 @@ def show(place: str, key: str) -> Shown:
     """
     corpus, data = _corpus(place)
     row = _row_of(corpus, place, key)
-    index = corpus.sources[0].index
-    table = index.table.slice(row, 1)
+    table = corpus.sources[0].index.table.slice(row, 1)
     facts = {
         name: table.column(name)[0].as_py() for name in table.column_names if name not in _HIDDEN
     }
     known = {name: value for name, value in facts.items() if not _is_nan(value)}
     own = [member["name"] for member in table.column("members")[0].as_py()]
     fields = [Field(name, 0, "float32") for name in own if name not in AUDIO_FORMATS]
-    clips = ClipReader(corpus, open_stores(corpus, data.cache), fields).read(np.array([row]))
-    if clips.failures:
-        raise UserError(f"clip {key} of {place}: {clips.failures[0].reason}; pack it again")
-    return Shown(key, known, {name: listed(column)[0] for name, column in clips.members.items()})
+    reader = ClipReader(corpus, open_stores(corpus, data.cache), fields)
+    return Shown(key, known, _members(reader, row, f"clip {key} of {place}"))
 
 
 def sound(place: str, key: str) -> Audio:
     """The clip's audio at its own rate; UserError as `show`, and where it has none."""
     corpus, data = _corpus(place)
     row = _row_of(corpus, place, key)
-    index = corpus.sources[0].index
-    if not index.have_member(AUDIO_FORMATS, row, row + 1)[0]:
+    if not corpus.sources[0].index.have_member(AUDIO_FORMATS, row, row + 1)[0]:
         raise UserError(f"clip {key} of {place} has no audio; pack with audio.store=flac")
     decoders = dict.fromkeys(AUDIO_FORMATS, _decoded)
     fields, stores = [Field(AUDIO, 0, "float32")], open_stores(corpus, data.cache)
-    clips = ClipReader(corpus, stores, fields, decoders).read(np.array([row]))
-    if clips.failures:
-        raise UserError(f"clip {key} of {place}: {clips.failures[0].reason}; pack it again")
-    found = listed(clips.members[AUDIO])[0]
+    reader = ClipReader(corpus, stores, fields, decoders)
+    found = _members(reader, row, f"clip {key} of {place}")[AUDIO]
     assert isinstance(found, Audio)
     return found
+
+
+def _members(reader: ClipReader, row: int, clip: str) -> dict[str, Any]:
+    """One clip's members, decoded; UserError, which calls it ``clip``, where they cannot be."""
+    clips = reader.read(np.array([row]))
+    if clips.failures:
+        raise UserError(f"{clip}: {clips.failures[0].reason}; pack it again")
+    return {name: listed(column)[0] for name, column in clips.members.items()}
 
 
 def _decoded(data: bytes) -> Audio:

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from pretrain.arguments import ConfigFile, Overrides
 from shards.commands import commands
 from slurm.options import (
     Account,
@@ -30,10 +31,8 @@ app = commands("Pack and train on a SLURM cluster.")
 
 @app.command()
 def submit(
-    config: Annotated[Path, typer.Argument(help="A run's YAML file.", metavar="CONFIG")],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(help="Settings to change.", metavar="KEY.SUB=VALUE")
-    ] = None,
+    config: ConfigFile,
+    overrides: Overrides = None,
     nodes: Annotated[int, typer.Option(min=1, help="Nodes to reserve.")] = 1,
     gpus_per_node: Annotated[
         int | None, typer.Option(min=0, help="GPUs of each node; 0 trains on CPU.")

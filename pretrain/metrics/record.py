@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from pretrain.pace import Pace
 
@@ -95,6 +96,7 @@ class StepRecord:
         """The share of the step in which a rank waited for its data, the mean over ranks."""
         return self.waited / self.seconds
 
+    @cached_property
     def figures(self) -> dict[str, float]:
         """All of it by flat names, as the log has it."""
         values = {key: value for key, value in vars(self).items() if key not in _GROUPED}
@@ -112,9 +114,8 @@ class StepRecord:
 
     def scalars(self) -> dict[str, float]:
         """What TensorBoard draws, by tag."""
-        figures = self.figures()
         return {
-            **{tag: figures[name] for tag, name in TAGS.items()},
+            **{tag: self.figures[name] for tag, name in TAGS.items()},
             **{f"speed/{name}_seconds": value for name, value in self.spent.items()},
             **{f"train/{name}": value for name, value in self.parts.items()},
             **self._group_rates(),

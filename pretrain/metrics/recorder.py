@@ -71,7 +71,7 @@ class Metrics:
         """Append one step, with what the gauges say."""
         told = [dict(record.gauges), *(dict(gauge.read(record)) for gauge in self._gauges)]
         record = replace(record, gauges=dict(ChainMap(*told)))
-        if append(self._log, json.dumps(finite(record.figures())) + "\n"):
+        if append(self._log, json.dumps(finite(record.figures)) + "\n"):
             self._draw(record.step, record.scalars())
             if histograms := self._lengths.due(record):
                 for board in self._boards:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from pretrain.arguments import ConfigFile, Machines, Overrides, ProcessesEach
 
 if TYPE_CHECKING:
     from pretrain.tune.search import Fit
@@ -13,17 +14,10 @@ if TYPE_CHECKING:
 
 
 def tune_batch(
-    config: Annotated[Path, typer.Argument(help="A run's YAML file.", metavar="CONFIG")],
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="Settings to change, such as train.steps=500.", metavar="KEY.SUB=VALUE"
-        ),
-    ] = None,
-    nproc: Annotated[
-        int, typer.Option("--nproc", min=1, help="Processes on each machine: one per GPU.")
-    ] = 1,
-    nodes: Annotated[int, typer.Option(min=1, help="Machines that train together.")] = 1,
+    config: ConfigFile,
+    overrides: Overrides = None,
+    nproc: ProcessesEach = 1,
+    nodes: Machines = 1,
     memory: Annotated[
         float | None,
         typer.Option(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 from datetime import timedelta
 from pathlib import Path
+from threading import Event
 from typing import IO, TYPE_CHECKING
 
 from pretrain.chatter import keep_out, silence_stdout
@@ -20,6 +22,8 @@ from shards.processes import die_with_parent
 if TYPE_CHECKING:
     from pretrain.preflight import Ready
 
+PATIENCE = 10.0
+"""Seconds that the first process of a machine has to find the mistake that another has found."""
 JOB_PATIENCE = 120.0
 """Seconds that a job waits for the run's folder.
 
@@ -61,9 +65,19 @@ def _tell(error: Exception, *, aloud: bool) -> int:
     if said is None:
         traceback.print_exception(error)
         return 1
-    if aloud:
+    if aloud or not _is_ended():
         print(f"error: {said}", file=sys.stderr, flush=True)
     return 2
+
+
+def _is_ended() -> bool:
+    """Whether the launcher ends this process soon: the first of the machine has left then.
+
+    Had this one left before it, the launcher would have ended the first with its mistake unsaid.
+    """
+    asked = Event()
+    signal.signal(signal.SIGTERM, lambda *_: asked.set())
+    return asked.wait(PATIENCE)
 
 
 def check_here(config: Config) -> Ready:

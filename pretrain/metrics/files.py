@@ -24,12 +24,17 @@ def finite(values: Mapping[str, float]) -> dict[str, float | None]:
 def append_to(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
     """Add records to a file, as far as there is room."""
     with path.open("ab", buffering=0) as file:
-        append(file, "".join(json.dumps(record) + "\n" for record in records))
+        append(file, b"".join(json_line(record) for record in records))
 
 
-def append(file: RawIOBase, text: str) -> bool:
+def json_line(record: Mapping[str, Any]) -> bytes:
+    """One line of such a file."""
+    return (json.dumps(record) + "\n").encode()
+
+
+def append(file: RawIOBase, content: bytes) -> bool:
     """Whether there was room for all of it; else nothing of it is there."""
-    content, size = text.encode(), file.seek(0, os.SEEK_END)
+    size = file.seek(0, os.SEEK_END)
     try:
         if file.write(content) == len(content):
             return True
@@ -59,4 +64,4 @@ def cut_back(path: Path, step: int) -> None:
         return
     kept = [record for record in read_log(path) if record["step"] <= step]
     with replacing(path) as aside:
-        aside.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
+        aside.write_bytes(b"".join(json_line(record) for record in kept))

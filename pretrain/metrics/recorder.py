@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -11,7 +10,7 @@ from typing import Any
 
 from pretrain.checkpoint.saver import Saved
 from pretrain.metrics.board import Board
-from pretrain.metrics.files import append, append_to, cut_back, finite
+from pretrain.metrics.files import append, append_to, cut_back, finite, json_line
 from pretrain.metrics.gauges import Gauge
 from pretrain.metrics.lengths import Lengths
 from pretrain.metrics.record import StepRecord
@@ -71,7 +70,7 @@ class Metrics:
         """Append one step, with what the gauges say."""
         told = [dict(record.gauges), *(dict(gauge.read(record)) for gauge in self._gauges)]
         record = replace(record, gauges=dict(ChainMap(*told)))
-        if append(self._log, json.dumps(finite(record.figures)) + "\n"):
+        if append(self._log, json_line(finite(record.figures))):
             self._draw(record.step, record.scalars())
             if histograms := self._lengths.due(record):
                 for board in self._boards:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -44,12 +43,7 @@ def opened(
     gauges: Sequence[Gauge] = (),
     tally: Tally | None = None,
 ) -> Metrics:
-    """With TensorBoard alone; lengths of clips are drawn at every third step.
-
-    TensorBoard reads its files in the order of their names, which tell seconds.
-    """
-    if (folder / "tensorboard").exists():
-        time.sleep(1 - time.time() % 1)
+    """With TensorBoard alone; lengths of clips are drawn at every third step."""
     board = Board(folder / "tensorboard", start, {"optimizer.lr": 1e-3, "precision": "bf16"})
     lengths = Lengths(tally or Tally(Seen()), lambda: by_length(CORPUS).astype(np.int64), 3)
     return Metrics(folder, start, terminal, [board], gauges, lengths)
@@ -202,7 +196,26 @@ def test_a_full_disk_leaves_steps_out_and_does_not_stop_the_run(
     steps = [record["step"] for record in read_log(disk / "run" / "log.jsonl")]
     assert steps[:2] == [1, 2] and steps[-20:] == list(range(400, 420))
     assert len(steps) < 419 and steps == sorted(set(steps))
+    points = [point.step for point in events_of(disk / "run").Scalars("train/loss")]
+    assert points[:2] == [1, 2] and points[-20:] == steps[-20:] and points == sorted(set(points))
     assert len([line for line in said if "WARNING: no space left for" in line]) == 1
+
+
+def test_a_board_begun_on_a_full_disk_opens_with_the_first_point_that_fits(
+    disk_of: Callable[[str], Path],
+) -> None:
+    disk = disk_of("128k")
+    (disk / "other").write_bytes(bytes(128 * 1024 - 4096))
+    board = Board(disk / "run" / "tensorboard", 0, {"optimizer.lr": 1e-3})
+    for step in range(1, 9):
+        board.draw(step, {"train/loss": 1.0})
+    assert not EventAccumulator(str(disk / "run" / "tensorboard")).Reload().Tags()["scalars"]
+    (disk / "other").unlink()
+    board.draw(9, {"train/loss": 2.0})
+    board.close()
+    events = events_of(disk / "run")
+    assert [(point.step, point.value) for point in events.Scalars("train/loss")] == [(9, 2.0)]
+    assert "custom_scalars__config__" in events.Tags()["tensors"]
 
 
 def test_what_is_left_counts_validations_and_saves_between_steps_and_not_the_first_step() -> None:

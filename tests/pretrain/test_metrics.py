@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -205,14 +207,14 @@ def test_a_board_begun_on_a_full_disk_opens_with_the_first_point_that_fits(
     disk_of: Callable[[str], Path],
 ) -> None:
     disk = disk_of("128k")
-    (disk / "other").write_bytes(bytes(128 * 1024 - 4096))
-    board = Board(disk / "run" / "tensorboard", 0, {"optimizer.lr": 1e-3})
-    for step in range(1, 9):
-        board.draw(step, {"train/loss": 1.0})
-    assert not EventAccumulator(str(disk / "run" / "tensorboard")).Reload().Tags()["scalars"]
-    (disk / "other").unlink()
-    board.draw(9, {"train/loss": 2.0})
-    board.close()
+    (disk / "run" / "tensorboard").mkdir(parents=True)
+    free = os.statvfs(disk)
+    (disk / "other").write_bytes(bytes(free.f_bavail * free.f_frsize))
+    with closing(Board(disk / "run" / "tensorboard", 0, {"optimizer.lr": 1e-3})) as board:
+        board.draw(1, {"train/loss": 1.0})
+        assert "train/loss" not in events_of(disk / "run").Tags()["scalars"]
+        (disk / "other").unlink()
+        board.draw(9, {"train/loss": 2.0})
     events = events_of(disk / "run")
     assert [(point.step, point.value) for point in events.Scalars("train/loss")] == [(9, 2.0)]
     assert "custom_scalars__config__" in events.Tags()["tensors"]

@@ -105,3 +105,17 @@ def test_pretraining_without_a_launcher_says_a_mistake_the_same_way() -> None:
         check=False,
     )
     assert_one_sentence(result, "/nowhere")
+
+
+def test_a_second_process_leaves_a_mistake_to_the_first_and_says_it_only_if_that_stays() -> None:
+    second = {**os.environ, "RANK": "1", "LOCAL_RANK": "1"}
+    command = [sys.executable, "-m", "pretrain", CONFIG, "data.path=/nowhere"]
+    ended, left = (
+        subprocess.Popen(command, cwd=ROOT, env=second, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    )
+    with pytest.raises(subprocess.TimeoutExpired):  # it would end the first by leaving
+        ended.wait(timeout=5)
+    ended.terminate()
+    assert ended.communicate(timeout=30)[1] == "" and ended.returncode == 2
+    assert "/nowhere" in left.communicate(timeout=60)[1] and left.returncode == 2

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import count
+from math import prod
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, cast
 
@@ -283,6 +284,7 @@ class Engine:
             precision=self._precision,
             accumulation=self._accumulation,
             clip=0.0 if self._plain else self._optimizer.clip,
+            trained=sum(prod(self._shapes[name]) for one in self.groups for name in one.parameters),
         )
         return Accelerator(
             deepspeed_plugin=DeepSpeedPlugin(hf_ds_config=settings),

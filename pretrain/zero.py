@@ -12,6 +12,8 @@ from shards.section import Section
 
 Precision = Literal["bf16", "fp32"]
 DEFAULT_STAGE = 2
+BUCKET = 500_000_000
+"""Numbers of a gradient reduced at once at most: DeepSpeed's own ``reduce_bucket_size``."""
 
 
 class DeepSpeedConfig(Section):
@@ -77,10 +79,23 @@ def accelerate_file(config: DeepSpeedConfig) -> str:
 
 
 def deepspeed_settings(
-    config: DeepSpeedConfig, *, precision: Precision, accumulation: int, clip: float
+    config: DeepSpeedConfig,
+    *,
+    precision: Precision,
+    accumulation: int,
+    clip: float,
+    trained: int,
 ) -> dict[str, Any]:
-    """DeepSpeed's configuration; ``accumulation`` is micro-batches per rank and step."""
-    zero: dict[str, Any] = {"stage": config.stage, "overlap_comm": False}
+    """DeepSpeed's configuration.
+
+    ``accumulation`` is micro-batches per rank and step, ``trained`` the number of parameters that
+    train: DeepSpeed makes room for a whole bucket of gradients, however few there are.
+    """
+    zero: dict[str, Any] = {
+        "stage": config.stage,
+        "overlap_comm": False,
+        "reduce_bucket_size": min(BUCKET, trained),
+    }
     if config.offload == "cpu":
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": False}
         zero["offload_param"] = {"device": "cpu", "pin_memory": False}

@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pretrain.components import Training
-from pretrain.zero import Precision
+from pretrain.zero import BUCKET, Precision
 
-BUCKET = 500_000_000
-"""Numbers in DeepSpeed's reduce bucket, its default ``reduce_bucket_size``."""
 LIVE = 1_000_000_000
 """Weights that ZeRO-3 keeps gathered, its default ``stage3_max_live_parameters``."""
 USABLE = 0.9
@@ -142,11 +140,11 @@ def _gradients(trained: int, way: Way, setting: Setting) -> int:
 
 def _buffers(numbers: Numbers, way: Way, setting: Setting, width: int) -> int:
     # Without ZeRO, and in stage 1 with bf16, gradients are flattened in float32 to be reduced;
-    # else there is one bucket of fixed size, of which a CPU only touches what is used.
+    # else there is one bucket.
     flattens = way.stage == 0 or (way.stage == 1 and setting.precision == "bf16")
     if flattens:
         return _FLOAT * min(numbers.trained, BUCKET) if setting.ranks > 1 else 0
-    return width * (min(numbers.trained, BUCKET) if setting.on_cpu else BUCKET)
+    return width * min(numbers.trained, BUCKET)
 
 
 def possible(way: Way, precision: Precision) -> bool:

@@ -93,12 +93,12 @@ def check_here(config: Config) -> Ready:
 
 def run(config: Config, ready: Ready, stop: StopRequest) -> int:
     """Join the other processes and train; the exit code."""
-    from pretrain.engine import Processes
+    from pretrain.engine import join
     from pretrain.loop import train
 
     folder, limits = config.run.folder, config.train
     longest = max(limits.start_timeout, limits.hang_timeout)
-    processes = Processes.join(ready.device, timedelta(seconds=longest))
+    processes = join(ready.device, timedelta(seconds=longest))
     in_job = "SLURM_JOB_ID" in os.environ
     held: list[IO[str]] = []  # rank 0's lock on the folder lasts as long as its process
 
@@ -135,6 +135,6 @@ def _silent(_text: str) -> None:
 
 if __name__ == "__main__":
     code = main(sys.argv[1:])
-    from pretrain.engine import end_process
+    from pretrain.processes import end_process
 
     end_process(code)

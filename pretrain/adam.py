@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from pretrain.groups import Group, OptimizerConfig
 
 Watch = Callable[[], Tensor | None]
 
@@ -59,3 +61,20 @@ class PlainAdamW(torch.optim.AdamW):
     def _gradients(self) -> list[Tensor]:
         parameters = (p for group in self.param_groups for p in group["params"])
         return [parameter.grad for parameter in parameters if parameter.grad is not None]
+
+
+def adamw(
+    model: nn.Module, groups: Sequence[Group], config: OptimizerConfig, *, plain: bool
+) -> torch.optim.AdamW:
+    """An optimizer of ``groups`` of the model: ``plain`` where there is no ZeRO."""
+    named = dict(model.named_parameters())
+    parts = [
+        {"params": [named[name] for name in group.parameters], "weight_decay": group.weight_decay}
+        for group in groups
+    ]
+    options: Any = {"lr": config.lr, "betas": config.betas, "eps": config.eps, "fused": True}
+    if plain:
+        return PlainAdamW(parts, config.clip, **options)
+    adam = torch.optim.AdamW(parts, **options)
+    adam.register_step_pre_hook(ask)
+    return adam

@@ -11,42 +11,32 @@ import inspect
 import logging
 import os
 import socket
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
-from itertools import count
 from math import prod
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Any, cast
 
-import numpy as np
 import torch
-import torch.distributed as dist
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pretrain.adam import PlainAdamW, ask, watched
+from pretrain.adam import adamw, watched
 from pretrain.chatter import is_verbose, unheard
-from pretrain.checkpoint.board import Board
 from pretrain.checkpoint.manifest import EMA, MASTER, MOMENTS
-from pretrain.fragment import Fragment, share
+from pretrain.fragment import Fragment, exchange, share
+from pretrain.freezing import freeze_others, is_frozen
 from pretrain.groups import Group, OptimizerConfig
 from pretrain.models.protocol import Guide
 from pretrain.norms import GRADIENT
+from pretrain.processes import Processes
 from pretrain.zero import DeepSpeedConfig, Precision, deepspeed_settings
 from shards.collate import Batch
-from shards.errors import UserError
 
-_T = TypeVar("_T")
 Look = Callable[[Tensor, Iterator[Fragment]], Tensor]
 PATIENCE = timedelta(minutes=30)
 TRACKED = "segue"
 """The project that trackers keep runs in."""
-EXCHANGED = 1 << 24
-"""Numbers of masters and averages that change places at a time."""
-_board_numbers = count()  # the same on every rank: all ask for boards together
 # Where each of DeepSpeed's ZeRO optimizers keeps this rank's flat float32 masters.
 FLATS = {
     "BF16_Optimizer": "fp32_groups_flat_partition",  # stage 1 in bf16
@@ -55,129 +45,24 @@ FLATS = {
 }
 
 
-@dataclass(frozen=True)
-class Processes:
-    """This process's place among all of a run."""
+def join(device: str, timeout: timedelta = PATIENCE) -> Processes:
+    """Join the process group that accelerate launch describes, or be alone without one.
 
-    rank: int
-    world_size: int
-    local_rank: int
-    device: torch.device
+    ``timeout`` is how long ranks wait for one another in whatever they do together.
+    """
+    _alone_without_launcher()
+    if device == "cpu":
+        os.environ["DS_ACCELERATOR"] = "cpu"
+        # torch's profiler reports a GPU that is not there as an error, level 4.
+        os.environ.setdefault("KINETO_LOG_LEVEL", "5")
+    _without_compiled_operators()
+    from accelerate import PartialState
 
-    @classmethod
-    def join(cls, device: str, timeout: timedelta = PATIENCE) -> Processes:
-        """Join the process group that accelerate launch describes, or be alone without one.
-
-        ``timeout`` is how long ranks wait for one another in whatever they do together.
-        """
-        _alone_without_launcher()
-        if device == "cpu":
-            os.environ["DS_ACCELERATOR"] = "cpu"
-            # torch's profiler reports a GPU that is not there as an error, level 4.
-            os.environ.setdefault("KINETO_LOG_LEVEL", "5")
-        _without_compiled_operators()
-        from accelerate import PartialState
-
-        # DeepSpeed on a machine without CUDA needs this state made before any Accelerator.
-        state = PartialState(cpu=device == "cpu", timeout=timeout)
-        return cls(
-            state.process_index, state.num_processes, state.local_process_index, state.device
-        )
-
-    def board(self) -> Board:
-        """A new store of small values, for threads beside what the ranks do together.
-
-        It is a part of the store that the process group met in, over a connection of its own: a
-        `get` that waits holds up no other board and no collective, and no rank has to open a port.
-        """
-        met = cast("Any", dist.distributed_c10d._get_default_store())
-        own = cast("Any", dist).PrefixStore(f"board{next(_board_numbers)}", met.clone())
-        return cast("Board", own)
-
-    def barrier(self) -> None:
-        """Wait for all ranks."""
-        dist.barrier()
-
-    def first(self, work: Callable[[], _T]) -> _T:
-        """The result of ``work``, done by rank 0 alone, on every rank.
-
-        Its UserError is raised on rank 0, which says it; the other ranks leave with exit code 2.
-        """
-        result, mistake = None, None
-        if self.rank == 0:
-            try:
-                result = work()
-            except UserError as error:
-                mistake = str(error)
-        result, mistake = self.gather((result, mistake))[0]
-        if mistake is not None:
-            self.fail(mistake)
-        return cast("_T", result)
-
-    def each(self, work: Callable[[], _T]) -> _T:
-        """This rank's result of ``work``, which every rank does for itself.
-
-        If it is a UserError on any of them all end, and rank 0 says the first.
-        """
-        result, mistake = None, None
-        try:
-            result = work()
-        except UserError as error:
-            mistake = str(error)
-        said = next((one for one in self.gather(mistake) if one is not None), None)
-        if said is not None:
-            self.fail(said)
-        return cast("_T", result)
-
-    def fail(self, mistake: str) -> NoReturn:
-        """End on a mistake that all ranks know of and one of them says: UserError on rank 0."""
-        if self.rank == 0:
-            raise UserError(mistake)
-        raise SystemExit(2)
-
-    def gather(self, value: Any) -> list[Any]:
-        """Every rank's value, in rank order, on every rank."""
-        values: list[Any] = [None] * self.world_size
-        dist.all_gather_object(values, value)
-        return values
-
-    def broadcast(self, values: Tensor, source: int) -> Tensor:
-        """``values`` of rank ``source``, on every rank's device; all give the same shape."""
-        shared = values.to(self.device)
-        dist.broadcast(shared, source)
-        return shared
-
-    def sum(
-        self, values: Sequence[float] | NDArray[np.float64], scalars: Sequence[Tensor] = ()
-    ) -> list[float]:
-        """Sums over all ranks, in float64: of ``values`` of the host, then of tensors of any place.
-
-        What is on the host goes to the device in one copy.
-        """
-        total = torch.as_tensor(values, dtype=torch.float64, device=self.device)
-        if scalars:
-            own = torch.stack([scalar.to(self.device, torch.float64) for scalar in scalars])
-            total = torch.cat([total, own])
-        dist.all_reduce(total)
-        return cast("list[float]", total.tolist())
-
-    def by_rank(self, value: float) -> NDArray[np.float64]:
-        """``value`` in this rank's place, else 0, [world size]: summed, it is every rank's."""
-        values = np.zeros(self.world_size)
-        values[self.rank] = value
-        return values
-
-    def total(self, value: Tensor) -> Tensor:
-        """The sum over all ranks of a 0-dim tensor, on the device: the host does not wait."""
-        total = value.detach().to(self.device, torch.float64, copy=True)
-        dist.all_reduce(total)
-        return total
-
-    def largest(self, value: float) -> float:
-        """The largest value of any rank."""
-        most = torch.tensor(value, dtype=torch.float64, device=self.device)
-        dist.all_reduce(most, op=dist.ReduceOp.MAX)
-        return float(most)
+    # DeepSpeed on a machine without CUDA needs this state made before any Accelerator.
+    state = PartialState(cpu=device == "cpu", timeout=timeout)
+    return Processes(
+        state.process_index, state.num_processes, state.local_process_index, state.device
+    )
 
 
 def accelerate_tracker(name: str, run: str, folder: Path, settings: Mapping[str, Any]) -> Any:
@@ -200,17 +85,6 @@ def accelerate_tracker(name: str, run: str, folder: Path, settings: Mapping[str,
     tracker.start()
     tracker.store_init_configuration(dict(settings))
     return tracker
-
-
-def end_process(code: int) -> NoReturn:
-    """End this process at once.
-
-    In torch 2.11 a Gloo thread that frees a finished collective's tensors wants the interpreter's
-    lock; if the interpreter is being taken down just then, the process aborts.
-    """
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
 
 
 def _without_compiled_operators() -> None:
@@ -258,11 +132,13 @@ class Engine:
         """Train ``groups`` of ``model`` from its weights; one wrapped before is released first."""
         self.groups = tuple(groups)
         self._shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
-        self._frozen = dict(_freeze_others(model, groups, self.processes))
+        self._frozen = dict(
+            freeze_others(model, groups, self.processes.rank, self.processes.world_size)
+        )
         accelerator = self._accelerator()
         _let_deepspeed_speak()
         with unheard():  # DeepSpeed prints its progress
-            adam = _adamw(model, groups, self._optimizer, plain=self._plain)
+            adam = adamw(model, groups, self._optimizer, plain=self._plain)
             self._engine, _ = accelerator.prepare(model, adam)
         _hide_from_transformers()
         self._zero: Any = self._engine.optimizer
@@ -296,7 +172,7 @@ class Engine:
         """Draw dropout and gather statistics, but not where all parameters are frozen."""
         self.module.train()
         for part in self.module.modules():
-            if _is_frozen(part):
+            if is_frozen(part):
                 part.eval()
 
     def eval_mode(self) -> None:
@@ -542,15 +418,6 @@ class Engine:
         zero.checkpoint_event_epilogue()
 
 
-def exchange(one: Tensor, other: Tensor) -> None:
-    """Let two tensors of one shape change values, with little memory beside them."""
-    pieces = (torch.split(each.view(-1), EXCHANGED) for each in (one, other))
-    for here, there in zip(*pieces, strict=True):
-        kept = here.clone()
-        here.copy_(there)
-        there.copy_(kept)
-
-
 def _zero12_place(parameter: Any) -> tuple[int, int, int, int] | None:
     mapping = parameter._hp_mapping
     if mapping is None:
@@ -588,37 +455,3 @@ def _forget_zero3() -> None:
     FWD_MODULE_STACK.clear()
     releases = vars(Coordinator)["_PartitionedParameterCoordinator__params_to_release"]
     inspect.getclosurevars(releases).nonlocals["func"].cache_clear()  # an lru_cache of methods
-
-
-def _is_frozen(part: nn.Module) -> bool:
-    parameters = list(part.parameters())
-    return bool(parameters) and not any(parameter.requires_grad for parameter in parameters)
-
-
-def _freeze_others(
-    model: nn.Module, groups: Sequence[Group], processes: Processes
-) -> Iterator[tuple[str, tuple[int, Tensor]]]:
-    """Freeze what no group trains; this rank's share of each such weight, as (start, float32)."""
-    trained = {name for group in groups for name in group.parameters}
-    for name, parameter in model.named_parameters():
-        if name not in trained:
-            parameter.requires_grad_(False)
-            whole = Fragment(name, 0, {MASTER: parameter.detach().float().view(-1)})
-            own = share(whole, processes.rank, processes.world_size)
-            yield name, (own.start, own.states[MASTER].clone())
-
-
-def _adamw(
-    model: nn.Module, groups: Sequence[Group], config: OptimizerConfig, *, plain: bool
-) -> torch.optim.AdamW:
-    named = dict(model.named_parameters())
-    parts = [
-        {"params": [named[name] for name in group.parameters], "weight_decay": group.weight_decay}
-        for group in groups
-    ]
-    options: Any = {"lr": config.lr, "betas": config.betas, "eps": config.eps, "fused": True}
-    if plain:
-        return PlainAdamW(parts, config.clip, **options)
-    adam = torch.optim.AdamW(parts, **options)
-    adam.register_step_pre_hook(ask)
-    return adam

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from pretrain.checkpoint.manifest import EMA, MASTER
 from pretrain.config import Config
-from pretrain.engine import Engine, Processes
+from pretrain.engine import Engine
 from pretrain.fragment import Fragment
 from pretrain.groups import Group
+from pretrain.processes import Processes
 from pretrain.saving import Saving
 from pretrain.start import Course, Say, say_what_trains
 

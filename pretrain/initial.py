@@ -13,9 +13,10 @@ from pretrain.checkpoint.manifest import EMA, MASTER
 from pretrain.checkpoint.restore import Restored, Resume, newest_valid, verified
 from pretrain.config import Config
 from pretrain.distill import Teacher
-from pretrain.engine import Engine, Processes
+from pretrain.engine import Engine
 from pretrain.fragment import Fragment
 from pretrain.preflight import Ready
+from pretrain.processes import Processes
 from pretrain.scores import ALL, Score
 from pretrain.validation import HeldOut, measured
 from pretrain.weights.bring import Initial

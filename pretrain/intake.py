@@ -9,9 +9,9 @@ from itertools import islice
 
 import numpy as np
 
-from pretrain.engine import Processes
 from pretrain.flops import StepFlops
 from pretrain.models.protocol import Family
+from pretrain.processes import Processes
 from pretrain.start import Course
 from pretrain.tally import Seen, Tally, by_length
 from shards.collate import Batch

@@ -14,7 +14,7 @@ from shards.section import Section
 
 if TYPE_CHECKING:
     from pretrain.config import Config
-    from pretrain.engine import Processes
+    from pretrain.processes import Processes
     from pretrain.watch import Watch
 
 

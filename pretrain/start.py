@@ -15,10 +15,11 @@ from pretrain.components import Training, training
 from pretrain.config import Config
 from pretrain.continuation import reasons, resume_points
 from pretrain.distill import Teacher
-from pretrain.engine import Engine, Processes
+from pretrain.engine import Engine
 from pretrain.initial import check, teacher_of
 from pretrain.peak import Peak
 from pretrain.preflight import Ready, continued
+from pretrain.processes import Processes
 from pretrain.validation import HeldOut, best_of, spent
 from pretrain.weights.bring import bring
 from shards.errors import UserError

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 Scores = Mapping[str, Mapping[str, Score]]
 """By set, then by group of clips."""
 OWN = "validation"
+VALIDATED = "validated"
+"""Among a checkpoint's figures where its step was validated, on whatever clips."""
 SEED = 0
 """What a model draws for a clip is the same in every validation and preview, on every rank."""
 READERS = 2  # threads; loader processes would take longer to start than to read
@@ -301,12 +303,12 @@ class Validator:
         self._alive = alive
         self._best = best_of(resume, sets)
         saved = resume.manifest.state.figures if resume else {}
-        self._owed = VALIDATION_LOSS not in saved and (resume or config.init_from) is not None
+        self._owed = VALIDATED not in saved and (resume or config.init_from) is not None
         self._measured: dict[str, float] = {}
         self._step = -1
 
     def figures(self, step: int) -> dict[str, float]:
-        """For the checkpoint of ``step``: the loss where it was validated, and the best so far."""
+        """For the checkpoint of ``step``: whether and how it was validated, and the best so far."""
         return (self._measured if step == self._step else {}) | self._best.figures()
 
     @property
@@ -333,10 +335,12 @@ class Validator:
         if not self._sets or (step % every and step != self._target):
             return None
         found = measured(self._config, self._engine, self._sets, self._alive)
+        self._step, self._measured = step, {VALIDATED: 1.0}
         if OWN in found.scores:
             loss = found.scores[OWN][ALL].terms["loss"]
-            self._best, self._step = self._best.after(loss, step), step
-            self._measured = {VALIDATION_LOSS: loss} if math.isfinite(loss) else {}
+            self._best = self._best.after(loss, step)
+            if math.isfinite(loss):
+                self._measured[VALIDATION_LOSS] = loss
         return found
 
 

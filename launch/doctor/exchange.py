@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from pretrain.engine import end_process
+from pretrain.processes import end_process
 from shards.processes import die_with_parent
 
 PATIENCE = 60.0

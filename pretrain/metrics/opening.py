@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
-from pretrain.engine import Processes, accelerate_tracker
+from pretrain.engine import accelerate_tracker
 from pretrain.metrics.board import Board
 from pretrain.metrics.gauges import gauges_of
 from pretrain.metrics.hparams import hparams
@@ -14,6 +14,7 @@ from pretrain.metrics.lengths import Lengths
 from pretrain.metrics.recorder import Metrics
 from pretrain.metrics.terminal import Terminal
 from pretrain.metrics.trackers import TENSORBOARD, Tracker
+from pretrain.processes import Processes
 from pretrain.tally import EDGES, Tally
 
 if TYPE_CHECKING:

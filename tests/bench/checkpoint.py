@@ -30,10 +30,11 @@ from pretrain.checkpoint.rank_file import HostCopy, bytes_of
 from pretrain.checkpoint.restore import newest_valid, restore
 from pretrain.checkpoint.saver import Saver
 from pretrain.checkpoint.store import LocalStore, read_manifest
-from pretrain.engine import Engine, Processes, end_process
+from pretrain.engine import Engine, join
 from pretrain.fragment import Fragment
 from pretrain.groups import OptimizerConfig, parameter_groups
 from pretrain.models.gpt_sovits_s1.config import S1Config
+from pretrain.processes import Processes, end_process
 from pretrain.zero import DeepSpeedConfig, settle
 from shards.collate import Batch
 
@@ -97,7 +98,7 @@ def forward_and_backward(engine: Engine, batch: Batch) -> None:
 
 def main() -> None:
     folder = Path(sys.argv[1])
-    processes = Processes.join("cpu")
+    processes = join("cpu")
     processes.first(lambda: shutil.rmtree(folder / "segue", ignore_errors=True))
     config, optimizer = S1Config(), OptimizerConfig()
     model = config.build()

@@ -27,10 +27,11 @@ from torch.utils.data import DataLoader, Dataset
 from pretrain.__main__ import say
 from pretrain.chatter import keep_out
 from pretrain.config import Config, load
-from pretrain.engine import Engine, Processes, end_process
+from pretrain.engine import Engine, join
 from pretrain.loop import train
 from pretrain.metrics.files import read_log
 from pretrain.preflight import Ready, check, choose_device
+from pretrain.processes import Processes, end_process
 from pretrain.start import fresh_model
 from pretrain.stop import StopRequest
 from pretrain.watch import Watch, new_folder
@@ -182,7 +183,7 @@ def main() -> None:
     config = load(Path(path), [*overrides, f"train.steps={steps}"])
     device = choose_device(config.device, 1)
     ready = check(config, world_size=1, device=device, environ=os.environ)
-    processes = Processes.join(device)
+    processes = join(device)
     try:
         if side == "segue":
             took = run_segue(config, ready, processes, int(warm_up))

@@ -28,10 +28,11 @@ from pretrain.__main__ import say
 from pretrain.chatter import keep_out
 from pretrain.components import training
 from pretrain.config import Config, load
-from pretrain.engine import Engine, Processes, end_process
+from pretrain.engine import Engine, join
 from pretrain.intake import StepData
 from pretrain.loop import train
 from pretrain.preflight import Ready, check
+from pretrain.processes import Processes, end_process
 from pretrain.stop import StopRequest
 from pretrain.watch import Watch, new_folder
 from shards.stream import read_batch
@@ -187,7 +188,7 @@ def main() -> None:
     overrides = (*SETTINGS, *places, f"train.steps={given.steps}", *given.settings)
     config = load(Path("configs/gpt_sovits_s1.yaml"), overrides)
     ready = check(config, world_size=1, device="cpu", environ=os.environ)
-    processes = Processes.join("cpu")
+    processes = join("cpu")
     held = preloaded(config, ready, given.steps)
     others = {
         "plain torch": plain_torch(config, held),

@@ -11,7 +11,8 @@ import torch
 from torch.distributed import DistStoreError
 
 from pretrain.checkpoint.board import Board
-from pretrain.engine import Processes, end_process
+from pretrain.engine import join
+from pretrain.processes import Processes, end_process
 
 
 def check_boards_share_no_keys(processes: Processes, boards: list[Board]) -> None:
@@ -58,7 +59,7 @@ def check_a_boards_patience_is_its_own(processes: Processes, board: Board) -> No
 
 
 def main() -> None:
-    processes = Processes.join("cpu", timedelta(seconds=60))
+    processes = join("cpu", timedelta(seconds=60))
     os.environ["MASTER_ADDR"] = "rank-0-is-elsewhere.invalid"
     boards = [processes.board(), processes.board()]
     check_boards_share_no_keys(processes, boards)

@@ -13,8 +13,9 @@ import torch
 from accelerate.state import AcceleratorState
 from engine_process import Net, step
 
-from pretrain.engine import Engine, Processes, end_process
+from pretrain.engine import Engine, join
 from pretrain.groups import OptimizerConfig, parameter_groups
+from pretrain.processes import Processes, end_process
 from pretrain.zero import DeepSpeedConfig
 
 FROZEN = "b.bias"
@@ -51,7 +52,7 @@ def whole(engine: Engine) -> dict[str, torch.Tensor]:
 
 
 def main() -> None:
-    out, processes = Path(sys.argv[1]), Processes.join("cpu")
+    out, processes = Path(sys.argv[1]), join("cpu")
     for case in sys.argv[2:]:
         stage, precision = case.split(":")
         engine = trained(int(stage), precision, processes)

@@ -24,8 +24,9 @@ from pretrain.checkpoint.manifest import EMA, MASTER, MOMENTS, Manifest, State
 from pretrain.checkpoint.restore import Restored, newest_valid, restore, whole
 from pretrain.checkpoint.saver import Saver
 from pretrain.checkpoint.store import LocalStore
-from pretrain.engine import Engine, Processes, end_process
+from pretrain.engine import Engine, join
 from pretrain.groups import OptimizerConfig, parameter_groups
+from pretrain.processes import Processes, end_process
 from pretrain.zero import DeepSpeedConfig, Precision
 
 MICRO_BATCHES = 12
@@ -163,7 +164,7 @@ def near(found: list[float], wanted: list[float], tolerance: float) -> None:
 
 def main() -> None:
     os.environ.pop("ACCELERATE_DEEPSPEED_ZERO_STAGE", None)
-    processes = Processes.join("cpu")
+    processes = join("cpu")
     work: dict[str, Any] = {"save": save_all, "load": load_all}
     work[sys.argv[1]](Path(sys.argv[2]), processes)
     end_process(0)

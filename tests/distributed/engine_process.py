@@ -11,8 +11,9 @@ import torch
 from memory_check import check_tensors_take_what_was_estimated
 from torch import Tensor, nn
 
-from pretrain.engine import Engine, Look, Processes, end_process
+from pretrain.engine import Engine, Look, join
 from pretrain.groups import OptimizerConfig, parameter_groups
+from pretrain.processes import end_process
 from pretrain.zero import DeepSpeedConfig, settle
 
 MICRO_BATCHES, RATE = 4, 1e-2
@@ -102,7 +103,7 @@ def check_restored_fragments_give_the_same_steps_again(engine: Engine) -> None:
 def main() -> None:
     asked = DeepSpeedConfig.model_validate({"stage": int(sys.argv[1]), "offload": sys.argv[3]})
     precision = cast("str", sys.argv[2])
-    processes = Processes.join("cpu")
+    processes = join("cpu")
     torch.manual_seed(0)
     net = Net()
     initial = {name: p.detach().clone() for name, p in net.named_parameters()}

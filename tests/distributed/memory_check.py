@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pretrain.engine import Engine, Processes
+from pretrain.engine import Engine
 from pretrain.estimate.memory import Numbers, Setting, Way, memory
 from pretrain.groups import OptimizerConfig, parameter_groups
+from pretrain.processes import Processes
 from pretrain.zero import DeepSpeedConfig, Precision
 
 WIDTH, LAYERS, ACCUMULATION = 256, 6, 2

@@ -86,6 +86,18 @@ def test_validation_is_the_same_on_any_number_of_processes_and_after_a_kill(
     assert figures[VALIDATION_LOSS] == losses[-1] and figures["best_step"] == 12
 
 
+def test_a_step_validated_on_other_clips_alone_is_not_validated_again_where_a_run_goes_on(
+    token_shards: Path, tmp_path: Path
+) -> None:
+    others = (f"validation.sources=[{{path: {token_shards}, name: old}}]", "validation.max_steps=1")
+    run = Run(tmp_path / "run", token_shards, processes=1, overrides=("train.steps=4", *others))
+    assert run.finish() == 0, run.output
+    run.overrides = ("train.steps=6", *others)
+    assert run.finish() == 0, run.output
+    rows = read_log(run.folder / "validation.jsonl")
+    assert [row["step"] for row in rows if row["group"] == "all"] == [4, 6]
+
+
 def test_a_run_ends_where_validation_gets_no_better_and_keeps_its_best(
     split_shards: Path, tmp_path: Path
 ) -> None:

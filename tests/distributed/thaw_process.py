@@ -25,12 +25,13 @@ from pretrain.checkpoint.restore import Resume, restore
 from pretrain.checkpoint.saver import Saver
 from pretrain.checkpoint.store import LocalStore, read_manifest
 from pretrain.components import ComponentConfig, Training, training
-from pretrain.engine import Engine, Processes, end_process
+from pretrain.engine import Engine, join
 from pretrain.fragment import Fragment
 from pretrain.groups import OptimizerConfig
 from pretrain.handover import hand_over
 from pretrain.models.outline import outline_of
 from pretrain.norms import gradient_squares, update_squares
+from pretrain.processes import Processes, end_process
 from pretrain.zero import DeepSpeedConfig, Precision
 
 BOUNDARY, END = 3, 6
@@ -372,7 +373,7 @@ def from_checkpoint(setting: Setting, resume: Resume) -> dict[int, float]:
 
 def main() -> None:
     os.environ.pop("ACCELERATE_DEEPSPEED_ZERO_STAGE", None)
-    processes = Processes.join("cpu")
+    processes = join("cpu")
     settings = [Setting(stage, "fp32", processes) for stage in (0, 1, 2, 3)]
     settings += [Setting(stage, "bf16", processes) for stage in (1, 2, 3)]
     settings += [Setting(3, "bf16", processes, "cpu")]

@@ -55,7 +55,7 @@ bench-checkpoint: $(STAMP)  ## saving and restoring against DeepSpeed's own: 2 m
 bench-forgetting: $(STAMP)  ## continuing on other voices, in six ways: 20 minutes, 1 GB
 	$(BIN)/python tests/bench/forgetting.py build/bench/forgetting
 
-bench-overhead: $(STAMP)  ## the training loop against bare loops: 5 minutes
+bench-overhead: $(STAMP)  ## the training loop against bare loops: 6 minutes
 	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/overhead.py build/bench/overhead
 
 bench-gpu: $(STAMP)  ## s1 and Seed-VC small on one CUDA device, against dense masks and fixed counts

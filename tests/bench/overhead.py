@@ -175,7 +175,7 @@ def main() -> None:
     """Write a corpus, take the steps, print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--steps", type=int, default=80)
     parser.add_argument("settings", nargs="*", help="further key.sub=value")
     given = parser.parse_args()
     shards, runs = given.work / "shards", given.work / "runs"

@@ -74,7 +74,8 @@ def tuner(path: Path, overrides: Sequence[str], ranks: int, limit_gb: float | No
     """
     budget = load(path, overrides).batch.budget
     whole = f"{budget.micro_option}={budget.step / ranks!r}"  # one micro-batch a process
-    config = load(path, [*overrides, whole])
+    another_order = "data.on_change=restart_epoch"  # a run that has checkpoints is tuned too
+    config = load(path, [*overrides, whole, another_order])
     device = torch.device(choose_device(config.device, 1))
     ready = check(config, world_size=ranks, device=device.type, environ={})
     limit = limit_gb * 1e9 if limit_gb else _found(device)

@@ -19,7 +19,9 @@ import pytest
 from distributed_runs import CONFIG, Run
 from store_servers import s3_bucket
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from typer.testing import CliRunner
 
+from launch.main import app
 from pretrain.stop import INTERRUPTED
 
 STEPS = 12
@@ -36,6 +38,13 @@ def two_processes(token_shards: Path, runs: Path) -> Run:
     run = Run(runs / "two", token_shards, overrides=settings, by_launcher=True)
     assert run.finish() == 0, run.output
     return run
+
+
+def test_a_run_that_has_checkpoints_can_be_tuned(two_processes: Run) -> None:
+    command = ["tune-batch", str(CONFIG), *two_processes.arguments, "--nproc", "2"]
+    done = CliRunner().invoke(app, [*command, "batch.buckets=1", "--memory", "16"])
+    assert done.exit_code == 0, done.output
+    assert "batch.micro_seconds=24" in done.stdout.split()
 
 
 def test_one_process_with_twice_the_accumulation_gives_the_same_curve(

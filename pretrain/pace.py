@@ -53,7 +53,9 @@ class Pace:
         return float(self.seconds.min()) / self.median if self.median else 1.0
 
     def figures(self) -> dict[str, float]:
-        """What the log keeps of it."""
+        """What the log keeps of it: nothing where no step was timed before."""
+        if not self.seconds.any():
+            return {}
         return {
             "slowest_rank": self.slowest,
             "slowest_seconds": float(self.seconds.max()),

@@ -115,7 +115,7 @@ class StepRecord:
     def scalars(self) -> dict[str, float]:
         """What TensorBoard draws, by tag."""
         return {
-            **{tag: self.figures[name] for tag, name in TAGS.items()},
+            **{tag: self.figures[name] for tag, name in TAGS.items() if name in self.figures},
             **{f"speed/{name}_seconds": value for name, value in self.spent.items()},
             **{f"train/{name}": value for name, value in self.parts.items()},
             **self._group_rates(),

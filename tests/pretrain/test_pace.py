@@ -33,7 +33,7 @@ def test_the_slowest_and_fastest_rank_of_a_step_and_the_median() -> None:
         "fastest_over_median": 0.5,
     }
     assert pace(1.0, 1.0, 1.5, 1.0, 0.5).slowest_over_median == 1.5
-    assert pace(0.0, 0.0).slowest_over_median == 1.0
+    assert pace(0.0, 0.0).slowest_over_median == 1.0 and pace(0.0, 0.0).figures() == {}
 
 
 def test_a_rank_that_is_slowest_again_and_again_is_named_with_its_host_and_both_times() -> None:

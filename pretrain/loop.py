@@ -70,7 +70,7 @@ def train(
     updating = Updating(config, engine, ready.outline, resume, say)
     intake = intake_of(config, ready, course, processes, resume)
     clock, step, asked = stopwatch(processes.device), start, Asked()
-    profiling = Profiling(config, processes, watch, say)
+    profiling = Profiling(config, processes, start, watch, say)
     terminal = terminal_of(config, course, processes, say)
     with (
         metrics_of(config, course, processes, intake.tally, terminal) as metrics,

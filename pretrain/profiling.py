@@ -39,9 +39,21 @@ class Profiling:
     """
 
     def __init__(
-        self, config: Config, processes: Processes, watch: Watch, say: Callable[[str], None]
+        self,
+        config: Config,
+        processes: Processes,
+        start: int,
+        watch: Watch,
+        say: Callable[[str], None],
     ) -> None:
+        """Of a run that goes on after step ``start``."""
         self._span = None if processes.rank else config.profile.steps
+        if self._span and self._span[1] <= start:
+            first, last = self._span
+            say(
+                f"profile.steps=[{first},{last}] were taken before: the run goes on after step "
+                f"{start}, and nothing is profiled"
+            )
         self._folder = config.run.folder / "tensorboard"
         self._watch, self._say = watch, say
         self._path = self._folder

@@ -54,6 +54,7 @@ def test_a_run_that_goes_on_skips_the_steps_that_an_uninterrupted_one_does(
     killed.kill_after(9, saved=True)
     assert killed.finish() == 0, killed.output
     assert "resumed run" in killed.output
+    assert "profile.steps=[2,3] were taken before" in killed.output
     assert killed.losses() == reference.losses()
     assert skipped_steps(killed) == skipped_steps(reference)
 

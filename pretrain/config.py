@@ -15,13 +15,13 @@ from pretrain.components import ComponentConfig
 from pretrain.distill import DistillConfig
 from pretrain.groups import OptimizerConfig
 from pretrain.health import HealthConfig
+from pretrain.held_out import ValidationConfig
 from pretrain.metrics.trackers import TENSORBOARD
 from pretrain.models import with_family
 from pretrain.models.protocol import Family
 from pretrain.preview import PreviewConfig
 from pretrain.profiling import ProfileConfig
 from pretrain.schedule import ScheduleConfig
-from pretrain.validation import ValidationConfig
 from pretrain.weights.rules import AllowConfig
 from pretrain.zero import DeepSpeedConfig, Precision
 from shards import settings

@@ -50,8 +50,9 @@ def _scores(
 ) -> Mapping[str, Score]:
     import torch
 
+    from pretrain.held_out import opened_set
     from pretrain.preflight import choose_device
-    from pretrain.validation import Alone, opened_set, validate
+    from pretrain.validation import Alone, validate
     from pretrain.weights.importing import assumed, filled, recorded_model
     from shards.dataset import DataConfig, SourceConfig, open_corpus
     from shards.plan import BatchConfig

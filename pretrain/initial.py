@@ -15,10 +15,11 @@ from pretrain.config import Config
 from pretrain.distill import Teacher
 from pretrain.engine import Engine
 from pretrain.fragment import Fragment
+from pretrain.held_out import HeldOut
 from pretrain.preflight import Ready
 from pretrain.processes import Processes
 from pretrain.scores import ALL, Score
-from pretrain.validation import HeldOut, measured
+from pretrain.validation import measured
 from pretrain.weights.bring import Initial
 from pretrain.weights.fit import Fit
 from pretrain.weights.found import KINDS, OptimizerState

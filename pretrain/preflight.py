@@ -12,9 +12,9 @@ from pretrain.checkpoint.manifest import Manifest, State, refuse_other_shapes
 from pretrain.checkpoint.store import newest
 from pretrain.components import training
 from pretrain.config import Config
+from pretrain.held_out import OWN, HeldOut, held_out
 from pretrain.metrics.trackers import refuse_unknown
 from pretrain.models.outline import Outline, outline
-from pretrain.validation import OWN, HeldOut, held_out
 from pretrain.weights.bring import bring
 from pretrain.zero import DeepSpeedConfig, refuse_precision, settle
 from shards.dataset import DataConfig, open_plan, refuse_damaged_shards

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from pydantic import Field
 
+from pretrain.held_out import OWN
 from pretrain.models.protocol import Family, Preview, Previewing
-from pretrain.validation import OWN, SEED
+from pretrain.validation import SEED
 from shards.collate import Batch
 from shards.corpus import Rows
 from shards.dataset import DataConfig

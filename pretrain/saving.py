@@ -10,10 +10,10 @@ from pretrain.checkpoint.manifest import State
 from pretrain.checkpoint.restore import Resume
 from pretrain.checkpoint.saver import Saved, Saver
 from pretrain.config import Config
+from pretrain.held_out import own_digest
 from pretrain.start import Course, Say
 from pretrain.tally import Tally
 from pretrain.updating import Updating
-from pretrain.validation import own_digest
 from pretrain.watch import Watch
 
 LAST_SECONDS = 60.0

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from pretrain.advice import advice
+from pretrain.best import spent
 from pretrain.checkpoint.restore import Restored, Resume, restore
 from pretrain.component_table import describe
 from pretrain.components import Training, training
@@ -16,11 +17,12 @@ from pretrain.config import Config
 from pretrain.continuation import reasons, resume_points
 from pretrain.distill import Teacher
 from pretrain.engine import Engine
+from pretrain.held_out import HeldOut
 from pretrain.initial import check, teacher_of
 from pretrain.peak import Peak
 from pretrain.preflight import Ready, continued
 from pretrain.processes import Processes
-from pretrain.validation import HeldOut, best_of, spent
+from pretrain.validation import best_of
 from pretrain.weights.bring import bring
 from shards.errors import UserError
 from shards.plan import MicroBatch, Plan

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
-import xxhash
-from pydantic import Field
 
+from pretrain.best import Best, spent
 from pretrain.checkpoint.keep import VALIDATION_LOSS
+from pretrain.held_out import OWN, HeldOut, own_digest
 from pretrain.models.protocol import Family, Terms
 from pretrain.scores import ALL, ClipSums, Score, merged, scores
 from shards.ahead import on_device
 from shards.collate import Batch
-from shards.dataset import DataConfig, SourceConfig, open_corpus, open_plan
 from shards.errors import UserError
-from shards.index import SPLIT
-from shards.plan import BatchConfig, Plan
 from shards.reading import Failure
-from shards.section import Section
 from shards.stream import stream
 
 if TYPE_CHECKING:
@@ -34,63 +29,10 @@ if TYPE_CHECKING:
 
 Scores = Mapping[str, Mapping[str, Score]]
 """By set, then by group of clips."""
-OWN = "validation"
 VALIDATED = "validated"
 """Among a checkpoint's figures where its step was validated, on whatever clips."""
 SEED = 0
 """What a model draws for a clip is the same in every validation and preview, on every rank."""
-READERS = 2  # threads; loader processes would take longer to start than to read
-
-
-class ValidationConfig(Section):
-    """``validation``: how often, on what, and when to stop for it."""
-
-    every: int | None = Field(
-        default=None,
-        ge=0,
-        description="steps between validations, 0 for none; left out: checkpoint.every, where the "
-        "shards hold clips set apart",
-    )
-    sources: tuple[SourceConfig, ...] = Field(
-        default=(),
-        description="more folders to validate on beside the run's own, such as the old data: "
-        "their clips set apart, or all where none are",
-    )
-    max_steps: int | None = Field(
-        default=None, ge=1, description="at most so many steps' worth of clips of each"
-    )
-    stop_after: int | None = Field(
-        default=None, ge=1, description="end the run after so many validations without a new best"
-    )
-
-
-@dataclass(frozen=True)
-class Best:
-    """The lowest validation loss of a run so far, and the validations ``since`` then."""
-
-    loss: float = math.inf
-    step: int = 0
-    since: int = 0
-
-    def after(self, loss: float, step: int) -> Best:
-        """What it is after a validation at ``step``; a loss that is no number is no best."""
-        return Best(loss, step) if loss < self.loss else replace(self, since=self.since + 1)
-
-    def figures(self) -> dict[str, float]:
-        """What a checkpoint keeps of it."""
-        if math.isinf(self.loss):
-            return {}
-        return {f"best_{OWN}_loss": self.loss, "best_step": self.step, "since_best": self.since}
-
-    @classmethod
-    def of(cls, figures: Mapping[str, float]) -> Best:
-        """What `figures` kept."""
-        if "best_step" not in figures:
-            return cls()
-        loss, step, since = (
-            figures[name] for name in (f"best_{OWN}_loss", "best_step", "since_best")
-        )
-        return cls(loss, int(step), int(since))
 
 
 class Together(Protocol):
@@ -119,30 +61,6 @@ class Alone:
 
 
 @dataclass(frozen=True)
-class HeldOut:
-    """Clips to validate on: one epoch of ``plan``, or its first ``steps``."""
-
-    name: str
-    plan: Plan
-    data: DataConfig
-    steps: int
-
-    @property
-    def digest(self) -> str:
-        """Of which clips these are: losses on others cannot be compared."""
-        facts = {**self.plan.fingerprint, "steps": self.steps}
-        if self.steps == self.plan.step_at(1.0):  # all clips, in whatever batches
-            facts = {key: facts[key] for key in facts if key.startswith("data.")}
-            facts["clips by shard"] = self.plan.census.counts.sum(axis=1).tolist()
-        return xxhash.xxh3_64_hexdigest(json.dumps(facts, sort_keys=True).encode())
-
-
-def own_digest(sets: tuple[HeldOut, ...]) -> str:
-    """That of the run's own clips, "" where it has none set apart."""
-    return next((held.digest for held in sets if held.name == OWN), "")
-
-
-@dataclass(frozen=True)
 class Results:
     """The ``scores`` of one validation, the seconds it took, and the clips that could not be read
     for it.
@@ -151,72 +69,6 @@ class Results:
     scores: Scores
     seconds: float
     failures: tuple[Failure, ...] = ()
-
-
-def held_out(
-    validation: ValidationConfig, data: DataConfig, batch: BatchConfig, seed: int
-) -> tuple[HeldOut, ...]:
-    """What a run validates on, its own clips first; UserError as `open_plan`.
-
-    Nothing where no clips are set apart and ``validation.every`` does not ask for them.
-    """
-    if validation.every == 0:
-        return ()
-    sets = [(OWN, data.places)] if _is_split(data) else []
-    sets += [(source.called, (source,)) for source in validation.sources]
-    if validation.every and not sets:
-        raise UserError(
-            f"validation.every={validation.every}: the shards have no clips set apart; pack them "
-            "again with validation=0.01, or name others in validation.sources"
-        )
-    names = [OWN, *(source.called for source in validation.sources)]
-    for name in names:
-        if names.count(name) > 1:
-            raise UserError(
-                f"validation.sources: {name} is the name of two sets; give each {{path: ..., "
-                "name: ...} one of its own"
-            )
-    found = []
-    for name, places in sets:
-        split = OWN if name == OWN else None
-        try:
-            found.append(opened_set(name, places, split, validation.max_steps, data, batch, seed))
-        except UserError as error:
-            if name == OWN:
-                raise
-            raise UserError(str(error).replace("data.path", "validation.sources")) from error
-    return tuple(found)
-
-
-def _is_split(data: DataConfig) -> bool:
-    indexes = (source.index for source in open_corpus(data).sources)
-    return any(
-        SPLIT in index.table.column_names and OWN in index.names(SPLIT).to_pylist()
-        for index in indexes
-    )
-
-
-def opened_set(
-    name: str,
-    places: tuple[SourceConfig, ...],
-    split: str | None,
-    max_steps: int | None,
-    data: DataConfig,
-    batch: BatchConfig,
-    seed: int,
-) -> HeldOut:
-    """The clips of ``places``, read as ``data`` says; UserError as `open_plan`.
-
-    ``split`` None takes the clips set apart, or all where none are.
-    """
-    reading = {"path": None, "curriculum": (), "workers": 0, "threads": READERS}
-    once = tuple(place.model_copy(update={"repeat": 1.0}) for place in places)
-    own = data.model_copy(update={**reading, "sources": once, "on_error": "skip"})
-    chosen = split or (OWN if _is_split(own) else "all")
-    own = own.model_copy(update={"split": chosen})
-    plan = open_plan(own, batch, seed)
-    steps = plan.step_at(1.0)
-    return HeldOut(name, plan, own, min(steps, max_steps or steps))
 
 
 def validate(
@@ -367,8 +219,3 @@ def best_of(resume: Resume | None, sets: tuple[HeldOut, ...]) -> Best:
     if resume is None or resume.manifest.state.held_out != own_digest(sets):
         return Best()
     return Best.of(resume.manifest.state.figures)
-
-
-def spent(validation: ValidationConfig, best: Best) -> bool:
-    """Whether ``validation.stop_after`` validations brought no new best."""
-    return validation.stop_after is not None and best.since >= validation.stop_after

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pretrain.checkpoint.saver import Saved
+from pretrain.held_out import OWN
 from pretrain.metrics.board import Board
 from pretrain.metrics.files import append, append_to, cut_back, finite, json_line
 from pretrain.metrics.gauges import Gauge
@@ -18,7 +19,7 @@ from pretrain.metrics.terminal import Terminal, describe_failures
 from pretrain.metrics.trackers import Tracker
 from pretrain.models.protocol import Preview
 from pretrain.scores import ALL
-from pretrain.validation import OWN, Results, described
+from pretrain.validation import Results, described
 from shards.reading import Failure
 
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pretrain.best import Best
 from pretrain.scores import ALL, ClipSums, merged, scores
-from pretrain.validation import Best
 from shards.corpus import Corpus, Source
 from shards.index import Index
 

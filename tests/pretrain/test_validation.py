@@ -10,10 +10,11 @@ import pytest
 import torch
 from test_checkpoint import ThreadRanks, together
 
+from pretrain.held_out import HeldOut, ValidationConfig, opened_set
+from pretrain.held_out import held_out as held_out_sets
 from pretrain.models.gpt_sovits_s1.config import S1Config
 from pretrain.scores import ALL
-from pretrain.validation import Alone, HeldOut, Results, ValidationConfig, opened_set, validate
-from pretrain.validation import held_out as held_out_sets
+from pretrain.validation import Alone, Results, validate
 from shards.dataset import DataConfig, SourceConfig
 from shards.errors import UserError
 from shards.plan import BatchConfig

@@ -86,8 +86,7 @@ def launch_command(
     meeting = meeting or Meeting(1, 0, "127.0.0.1", free_port())
     program = ("-m", "pretrain", str(config), *overrides)
     words = launch_words(accelerate_config(zero), processes, meeting, program)
-    environment = cpu_environment(processes) if device == "cpu" else {}
-    return Command((*LAUNCHER, *words), environment)
+    return Command((*LAUNCHER, *words), process_environment(processes, device))
 
 
 def accelerate_config(zero: DeepSpeedConfig) -> Path:
@@ -96,19 +95,19 @@ def accelerate_config(zero: DeepSpeedConfig) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
-def cpu_environment(processes: int) -> dict[str, str]:
-    """What a machine without GPUs needs: DeepSpeed's CPU accelerator and a share of the cores.
+def process_environment(processes: int, device: str) -> dict[str, str]:
+    """What so many processes of a machine get: a share of its cores each, with which the host works
+    beside a GPU too (updates, where states are offloaded), and on a CPU DeepSpeed's name for it.
 
-    In a job these are the cores that SLURM gives it on this node.
+    In a job the cores are those that SLURM gives it on this node.
     """
     cores = int(os.environ.get("SLURM_CPUS_PER_TASK") or os.cpu_count() or 1)
-    threads = max(1, cores // processes)
-    return {
-        "DS_ACCELERATOR": "cpu",
-        "OMP_NUM_THREADS": str(threads),
+    environment = {
+        "OMP_NUM_THREADS": str(max(1, cores // processes)),
         # Threads that spin while they wait take the cores from the loader's processes.
         "OMP_WAIT_POLICY": "passive",
     }
+    return {**environment, "DS_ACCELERATOR": "cpu"} if device == "cpu" else environment
 
 
 def free_port() -> int:

@@ -36,8 +36,8 @@ USAGE = "usage: [accelerate launch ...] -m pretrain CONFIG.yaml [key.sub=value .
 def main(arguments: list[str]) -> int:
     """Train what the arguments describe; the exit code: 2 for a user's mistake, 75 for a signal.
 
-    What is wrong with the configuration all ranks see alike and the first of each machine says;
-    what one rank meets alone it says itself.
+    What all ranks of a machine see alike its first says; what one rank meets alone it says itself,
+    after `PATIENCE`.
     """
     if not arguments or arguments[0] in {"-h", "--help"}:
         print(USAGE)
@@ -57,7 +57,7 @@ def main(arguments: list[str]) -> int:
     except SystemExit as left:  # another rank says why
         return int(left.code or 0)
     except Exception as error:
-        return _tell(error, aloud=True)
+        return _tell(error, aloud=is_first_here)
 
 
 def _tell(error: Exception, *, aloud: bool) -> int:

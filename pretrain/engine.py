@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from pretrain.adam import adamw, watched
@@ -56,6 +57,10 @@ def join(device: str, timeout: timedelta = PATIENCE) -> Processes:
         # torch's profiler reports a GPU that is not there as an error, level 4.
         os.environ.setdefault("KINETO_LOG_LEVEL", "5")
     _without_compiled_operators()
+    # DeepSpeed makes groups of its own, for which it says nothing of how long to wait.
+    c10d: Any = dist.distributed_c10d
+    c10d.default_pg_timeout = c10d.default_pg_nccl_timeout = timeout
+    torch.backends.cudnn.allow_tf32 = False  # else float32 convolutions keep 10 bits
     from accelerate import PartialState
 
     # DeepSpeed on a machine without CUDA needs this state made before any Accelerator.
@@ -161,6 +166,7 @@ class Engine:
             accumulation=self._accumulation,
             clip=0.0 if self._plain else self._optimizer.clip,
             trained=sum(prod(self._shapes[name]) for one in self.groups for name in one.parameters),
+            on_gpu=self.processes.device.type == "cuda",
         )
         return Accelerator(
             deepspeed_plugin=DeepSpeedPlugin(hf_ds_config=settings),

@@ -41,6 +41,9 @@ from pretrain.watch import Watch
 from shards.ahead import on_device
 from shards.stream import stream
 
+AHEAD = 2
+"""Micro-batches that are copied to the device before the step that needs them."""
+
 
 def train(
     config: Config,
@@ -138,7 +141,7 @@ def intake_of(
         config=config.data,
         pin_memory=ready.device == "cuda",
     )
-    near = on_device(batches, processes.device, depth=ready.accumulation)
+    near = on_device(batches, processes.device, depth=min(AHEAD, ready.accumulation))
     seen = resume.manifest.state.seen if resume else Seen()
     return Intake(near, ready.accumulation, course, config.model, processes, seen)
 

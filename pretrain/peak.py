@@ -46,6 +46,15 @@ class Peak:
         return max(0, self.bytes - self.before)
 
 
+def lacks_memory(error: RuntimeError) -> bool:
+    """Whether it says that memory does not suffice: only torch's own allocator has a class for it.
+
+    The others are those of a CPU, of CUDA and of its libraries' workspaces.
+    """
+    words = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
+    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words)
+
+
 def resident(field: str) -> int:
     """``VmRSS``, what this process has in memory, or ``VmHWM``, the most that it had; bytes."""
     for line in _STATUS.read_text().splitlines():

@@ -101,10 +101,10 @@ class Processes:
 
         What is on the host goes to the device in one copy.
         """
-        total = torch.as_tensor(values, dtype=torch.float64, device=self.device)
-        if scalars:
-            own = torch.stack([scalar.to(self.device, torch.float64) for scalar in scalars])
-            total = torch.cat([total, own])
+        on_gpu = self.device.type == "cuda"
+        own = [scalar.to(self.device, torch.float64, non_blocking=True) for scalar in scalars]
+        known = torch.tensor(np.asarray(values), dtype=torch.float64, pin_memory=on_gpu)
+        total = torch.cat([known.to(self.device, non_blocking=True), *(one.view(1) for one in own)])
         dist.all_reduce(total)
         return cast("list[float]", total.tolist())
 

@@ -19,7 +19,7 @@ from pretrain.distill import Teacher
 from pretrain.engine import Engine
 from pretrain.held_out import HeldOut
 from pretrain.initial import check, teacher_of
-from pretrain.peak import Peak
+from pretrain.peak import Peak, lacks_memory
 from pretrain.preflight import Ready, continued
 from pretrain.processes import Processes
 from pretrain.validation import best_of
@@ -160,7 +160,7 @@ def tried_engine(
         precision=config.precision,
         accumulation=ready.accumulation,
     )
-    peak = processes.each(lambda: try_costliest(config, course.plan, engine, teacher))
+    peak = try_costliest(config, course.plan, engine, teacher)
     say_what_fits(course.plan, processes, processes.largest(peak), say)
     if first != last:
         engine.release()
@@ -194,7 +194,8 @@ def try_costliest(config: Config, plan: Plan, engine: Engine, teacher: Teacher |
     """Run the largest micro-batches once, so that a lack of memory shows now and not hours later.
 
     Their gradients have weight 0 and change nothing. Returns the most bytes held on a GPU, or by
-    how many a process on a CPU grew. UserError names the bucket and the setting to lower.
+    how many a process on a CPU grew. UserError names the bucket and the setting to lower; a rank
+    that meets it alone leaves while others wait for it in their passes.
     """
     budget, device = config.batch.budget, engine.processes.device
     peak = Peak(device)
@@ -204,7 +205,9 @@ def try_costliest(config: Config, plan: Plan, engine: Engine, teacher: Teacher |
         try:
             guide = teacher.guide(batch) if teacher else None
             engine.backward(engine.forward(batch, guide)["loss"].sum(), 0.0, last=False)
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not lacks_memory(error):
+                raise
             raise UserError(
                 f"{budget.micro_option}={budget.micro:g} does not fit in this "
                 f"device's memory: {described(plan, micro)}; lower it to what segue tune-batch "

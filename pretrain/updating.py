@@ -112,7 +112,7 @@ class Updating:
         found = update_squares(
             engine.trained(), self._of, engine.groups, rate, self._config.optimizer, engine.updates
         )
-        nothing = torch.zeros((), dtype=torch.float64)
+        nothing = torch.zeros((), dtype=torch.float64, device=engine.processes.device)
         figures: dict[str, Tensor] = {}
         for name in sorted(
             {self._of(name) for group in engine.groups for name in group.parameters}

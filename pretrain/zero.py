@@ -85,6 +85,7 @@ def deepspeed_settings(
     accumulation: int,
     clip: float,
     trained: int,
+    on_gpu: bool,
 ) -> dict[str, Any]:
     """DeepSpeed's configuration.
 
@@ -97,8 +98,8 @@ def deepspeed_settings(
         "reduce_bucket_size": min(BUCKET, trained),
     }
     if config.offload == "cpu":
-        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": False}
-        zero["offload_param"] = {"device": "cpu", "pin_memory": False}
+        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": on_gpu}
+        zero["offload_param"] = {"device": "cpu", "pin_memory": on_gpu}
     return {
         "train_micro_batch_size_per_gpu": 1,  # DeepSpeed wants a number; the plan sizes batches
         "gradient_accumulation_steps": accumulation,
@@ -106,6 +107,8 @@ def deepspeed_settings(
         "bf16": {"enabled": precision == "bf16"},
         "data_types": {"grad_accum_dtype": "fp32"},
         "zero_optimization": zero,
+        # It would wait for the device before every forward pass, and print what we print.
+        "timers": {"throughput": {"enabled": False, "synchronized": False}},
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,  # torch's fused AdamW needs no compiler
     }

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from launch.accelerate import Meeting, cpu_environment, launch_words
+from launch.accelerate import Meeting, launch_words, process_environment
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -22,8 +22,7 @@ def main(arguments: Sequence[str]) -> int:
 
     given = _parser().parse_args(arguments)
     told = words(given, os.environ)
-    if given.cpu:
-        os.environ.update(cpu_environment(given.processes))
+    os.environ.update(process_environment(given.processes, "cpu" if given.cpu else "cuda"))
     if os.environ["SLURM_NODEID"] == "0":
         print(f"node 0 runs accelerate launch {shlex.join(told)}", flush=True)
     since = time.time()

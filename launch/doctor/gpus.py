@@ -31,13 +31,15 @@ class Gpu:
 @dataclass(frozen=True)
 class Accelerators:
     """What this machine computes on. ``links`` holds `nvidia-smi topo`'s words for the ways
-    between GPUs, such as NV18 or SYS; ``nics`` InfiniBand's ports as (name, state, rate).
+    between GPUs, such as NV18 or SYS; ``nics`` InfiniBand's ports as (name, state, rate);
+    ``kernels`` the compute capabilities that torch was built for.
     """
 
     gpus: tuple[Gpu, ...]
     cuda: str | None
     nccl: str | None
     has_driver: bool
+    kernels: frozenset[tuple[int, int]] = frozenset()
     links: frozenset[str] = frozenset()
     nics: tuple[tuple[str, str, str], ...] = ()
 
@@ -52,9 +54,16 @@ def look() -> Accelerators:
         cuda=torch.version.cuda,
         nccl=".".join(map(str, torch.cuda.nccl.version())) if count else None,  # type: ignore[no-untyped-call]
         has_driver=DRIVER.exists(),
+        kernels=frozenset(map(capability, torch.cuda.get_arch_list())),
         links=links_in(_topology()) if count > 1 else frozenset(),
         nics=nics(INFINIBAND),
     )
+
+
+def capability(kernel: str) -> tuple[int, int]:
+    """(9, 0) of sm_90, as (10, 0) of sm_100 and (9, 0) of sm_90a."""
+    digits = re.sub(r"\D", "", kernel)
+    return int(digits[:-1]), int(digits[-1])
 
 
 def _gpu(number: int, count: int) -> Gpu:
@@ -105,6 +114,11 @@ def judge_gpus(seen: Accelerators) -> list[Finding]:
     if len(names) > 1:
         mend = "choose like GPUs with CUDA_VISIBLE_DEVICES: all wait for the slowest"
         findings = [warning("gpus", found, mend)]
+    foreign = sorted({gpu.name for gpu in seen.gpus if not _is_served(gpu, seen.kernels)})
+    if foreign:
+        found = f"this torch (CUDA {seen.cuda}) has no kernels for {', '.join(foreign)}"
+        mend = "install a torch built for an older or a newer CUDA, or leave them out"
+        findings.append(fail("kernels", found, f"{mend} with CUDA_VISIBLE_DEVICES"))
     if any(gpu.capability < (8, 0) for gpu in seen.gpus):
         findings.append(
             warning("bf16", "some GPUs are older than Ampere and have no bf16", "precision=fp32")
@@ -115,6 +129,12 @@ def judge_gpus(seen: Accelerators) -> list[Finding]:
         which = ", ".join(map(str, taken))
         findings.append(warning("gpu memory", f"GPU {which}: memory is in use", mend))
     return [*findings, *_between(seen)]
+
+
+def _is_served(gpu: Gpu, kernels: frozenset[tuple[int, int]]) -> bool:
+    """Kernels run on devices of their major version, of their minor one or a later."""
+    major, minor = gpu.capability
+    return not kernels or any(one == major and other <= minor for one, other in kernels)
 
 
 def _without(seen: Accelerators) -> Finding:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pretrain.config import Config
-from pretrain.peak import Peak
+from pretrain.peak import Peak, lacks_memory
 from pretrain.start import DTYPES
 from shards.collate import Batch
 from shards.errors import UserError
@@ -49,10 +49,8 @@ class Trials:
         peak = Peak(self._device)
         try:
             self._pass(repeated(batch, clips).to(self._device))
-        except torch.OutOfMemoryError:
-            return None
-        except RuntimeError as error:  # of a CPU it has no class of its own
-            if "can't allocate memory" in str(error):
+        except RuntimeError as error:
+            if lacks_memory(error):
                 return None
             raise
         return peak.growth

@@ -41,7 +41,8 @@ def encoded_alone(encoder: Encoder, clip: Clip, device: str = "cpu") -> NDArray[
     import torch
 
     samples = sound_of(clip).at(encoder.sample_rate).samples
-    with torch.inference_mode():
+    exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+    with torch.inference_mode(), exact:  # as in a training step
         (found,) = encoder.encoded([torch.from_numpy(samples).to(device)])
     values: NDArray[np.float32] = found.cpu().numpy()
     return values

@@ -14,6 +14,8 @@ from pretrain.checkpoint.board import Board
 from pretrain.engine import join
 from pretrain.processes import Processes, end_process
 
+PATIENCE = timedelta(seconds=60)
+
 
 def check_boards_share_no_keys(processes: Processes, boards: list[Board]) -> None:
     if processes.rank == 0:
@@ -58,8 +60,15 @@ def check_a_boards_patience_is_its_own(processes: Processes, board: Board) -> No
     processes.barrier()
 
 
+def check_groups_that_others_make_wait_as_long() -> None:
+    group = torch.distributed.new_group()
+    assert isinstance(group, torch.distributed.ProcessGroup)
+    assert group._get_backend(torch.device("cpu")).options._timeout == PATIENCE
+
+
 def main() -> None:
-    processes = join("cpu", timedelta(seconds=60))
+    processes = join("cpu", PATIENCE)
+    check_groups_that_others_make_wait_as_long()
     os.environ["MASTER_ADDR"] = "rank-0-is-elsewhere.invalid"
     boards = [processes.board(), processes.board()]
     check_boards_share_no_keys(processes, boards)

@@ -53,6 +53,7 @@ class Run:
             f"data.path={self.shards}",
             f"run.dir={self.folder.parent}",
             f"run.name={self.folder.name}",
+            "device=cpu",
             *self.sizes,
             *self.overrides,
         ]

@@ -117,6 +117,7 @@ def main() -> None:
         precision=precision,  # type: ignore[arg-type]
         accumulation=MICRO_BATCHES // processes.world_size,
     )
+    assert not engine.deepspeed.tput_timer.config.enabled  # it waits for the device
     check_fragments_cover_every_number_once(engine)
     check_masters_are_the_initial_weights(engine, initial)
     losses = [step(engine, number)[0] for number in range(3)]

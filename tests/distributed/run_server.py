@@ -22,7 +22,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from launch.accelerate import cpu_environment, free_port
+from launch.accelerate import free_port, process_environment
 from shards.processes import die_with_parent
 
 # What a run imports on its way, in the order in which it works.
@@ -85,7 +85,7 @@ def _forked(
     first(rank)
     import torch
 
-    settings = cpu_environment(processes)
+    settings = process_environment(processes, "cpu")
     os.environ.update(settings)
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1")
     os.environ.update(WORLD_SIZE=str(processes), LOCAL_WORLD_SIZE=str(processes))
@@ -172,7 +172,7 @@ def _is_there(pid: int) -> bool:
 
 @cache
 def _server() -> subprocess.Popen[str]:
-    environment = {**os.environ, **cpu_environment(os.cpu_count() or 1)}
+    environment = {**os.environ, **process_environment(os.cpu_count() or 1, "cpu")}
     server = subprocess.Popen(
         [sys.executable, __file__],
         stdin=subprocess.PIPE,

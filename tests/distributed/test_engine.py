@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from distributed_runs import run_script
 
-from launch.accelerate import accelerate_config, cpu_environment, free_port, search_path
+from launch.accelerate import accelerate_config, free_port, process_environment, search_path
 from pretrain.zero import DeepSpeedConfig
 
 STAGE_2 = DeepSpeedConfig(stage=2, offload="none")
@@ -35,7 +35,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> list[float]:
     own = {"PATH": search_path(), "TORCH_EXTENSIONS_DIR": str(operators)}
     done = subprocess.run(
         [*command, str(PROCESS), "2", "fp32", "none"],
-        env={**os.environ, **cpu_environment(2), **own},
+        env={**os.environ, **process_environment(2, "cpu"), **own},
         capture_output=True,
         text=True,
         timeout=240,

@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 from launch.accelerate import Meeting, free_port
 from launch.doctor.exchange import Exchange
 from launch.doctor.finding import Finding, exit_code, fail, ok, warning
-from launch.doctor.gpus import Accelerators, Gpu, judge_gpus, judge_network, links_in
+from launch.doctor.gpus import Accelerators, Gpu, capability, judge_gpus, judge_network, links_in
 from launch.doctor.machine import (
     check_disk,
     judge_disk,
@@ -119,6 +119,14 @@ def test_gpus_are_judged_by_kind_age_free_memory_and_ways_between_them() -> None
     judged = judge_gpus(replace(TWO, gpus=(A100, old)))
     assert set(states(judged)) == {"gpus", "bf16", "gpu memory", "between gpus"}
     assert set(states(judged).values()) == {"warning"}
+
+
+def test_a_gpu_that_torch_has_no_kernels_for_fails() -> None:
+    kernels = frozenset(map(capability, ("sm_75", "sm_80", "sm_90a", "sm_120")))
+    assert kernels == {(7, 5), (8, 0), (9, 0), (12, 0)}
+    for own, state in (((8, 0), None), ((8, 6), None), ((7, 0), "fail"), ((10, 0), "fail")):
+        gpus = (replace(A100, capability=own), A100)
+        assert states(judge_gpus(replace(TWO, gpus=gpus, kernels=kernels))).get("kernels") == state
 
 
 def test_a_dead_port_and_little_locked_memory_are_warned_of() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from launch.accelerate import accelerate_config, cpu_environment, free_port
+from launch.accelerate import accelerate_config, free_port, process_environment
 from launch.failure import kept
 from pretrain.stop import INTERRUPTED
 from pretrain.zero import DeepSpeedConfig
@@ -40,7 +40,7 @@ def node(script: str, folder: Path) -> subprocess.Popen[str]:
     words = ["--config_file", zero, "--num_processes", "1", "--main_process_port", str(free_port())]
     return subprocess.Popen(
         [sys.executable, "-m", "launch.node", str(folder), *words, str(folder / "script.py")],
-        env={**os.environ, **cpu_environment(1)},
+        env={**os.environ, **process_environment(1, "cpu")},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

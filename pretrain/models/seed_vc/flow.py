@@ -37,10 +37,11 @@ def draw(config: SeedVCConfig, keys: Sequence[str], lengths: Tensor, frames: int
     They follow from torch's seed and the key alone; those of a batch from its seed.
     """
     device, seed = lengths.device, torch.initial_seed()
-    scalars = torch.stack([_scalars(config, seed, key) for key in keys]).to(device)
+    drawn = torch.stack([_scalars(config, seed, key) for key in keys])
+    scalars = drawn.to(device, non_blocking=True)
     time, prompt, has_prompt, keep = scalars.unbind(1)
     if config.dropout_per == "batch":
-        keep = _scalars(config, seed, "")[3].to(device).expand(len(keys))
+        keep = _scalars(config, seed, "")[3].to(device, non_blocking=True).expand(len(keys))
     prompt_lengths = (prompt * (lengths - 1) * has_prompt).floor().long()
     noise = noise_of(config.n_mels, frames, seed, keys, device)
     return Draws(noise, time, prompt_lengths, keep)

@@ -76,11 +76,25 @@ class ModelFolder:
         return {"name": self.path.resolve().name, "fingerprint": self.fingerprint}
 
 
+_turn = 0
+
+
+def take_turn(number: int) -> None:
+    """Make this process the one of that ``number``, from 0, among those that share the GPUs."""
+    global _turn
+    _turn = number
+
+
+def turn() -> int:
+    """What `take_turn` was told last."""
+    return _turn
+
+
 def best_device() -> str:
-    """Where packing runs models: the GPU if there is one."""
+    """Where packing runs models: on the GPUs, process by process, if there are any."""
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return f"cuda:{turn() % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
 
 
 def load_model(

@@ -11,8 +11,10 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from shards.errors import UserError
+from shards.features.model_folder import take_turn
 from shards.index import FILE_NAME
 from shards.pack.block import BUCKETS
 from shards.pack.blocks import make_blocks
@@ -138,17 +140,21 @@ def pool_of(workers: int) -> Executor:
     if workers == 0:
         return InProcess()
     # Spawned, not forked: the parent may have used OpenMP, whose threads do not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    begun = context.Value("i", 0)
     return ProcessPoolExecutor(
-        max_workers=workers,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_begin_worker,
+        max_workers=workers, mp_context=context, initializer=_begin_worker, initargs=(begun,)
     )
 
 
-def _begin_worker() -> None:
+def _begin_worker(begun: Any) -> None:
+    """``begun`` counts the workers."""
     from threadpoolctl import threadpool_limits
 
     die_with_parent()
+    with begun.get_lock():
+        take_turn(begun.value)
+        begun.value += 1
     keep_freed_memory()
     os.environ["OMP_NUM_THREADS"] = "1"  # for libraries that are loaded later
     threadpool_limits(1)

@@ -18,6 +18,7 @@ import xxhash
 
 from shards.demo import speak_corpus
 from shards.errors import UserError
+from shards.features.model_folder import turn
 from shards.index import Index
 from shards.pack import blocks, layout, listing
 from shards.pack.config import (
@@ -29,7 +30,7 @@ from shards.pack.config import (
     UnitsConfig,
 )
 from shards.pack.finish import PackReport
-from shards.pack.job import Part, pack
+from shards.pack.job import Part, pack, pool_of
 from shards.pack.merge import merge
 from shards.pack.state import State
 from shards.pack.work import hold
@@ -620,3 +621,14 @@ def test_a_source_of_no_known_kind_is_refused(tmp_path: Path) -> None:
 def test_an_unknown_feature_is_refused_with_the_known_ones(voices: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="features: 'mell' is unknown, did you mean mel"):
         packed(voices, tmp_path / "out", PackConfig(features=("mell",)))
+
+
+def turn_after_a_while() -> int:
+    time.sleep(2)  # the other worker is to get the other piece of work
+    return turn()
+
+
+def test_workers_take_the_gpus_in_turn() -> None:
+    with pool_of(2) as pool:
+        found = [pool.submit(turn_after_a_while) for _ in range(2)]
+        assert {one.result() for one in found} == {0, 1}

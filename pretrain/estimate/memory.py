@@ -68,7 +68,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of one process, by part; ``host`` is beside the device's."""
+    """Bytes of one process, by part; ``host`` and ``copied`` are beside the device's."""
 
     weights: int
     gradients: int
@@ -77,6 +77,7 @@ class Memory:
     buffers: int
     activations: int
     host: int
+    copied: int
 
     @property
     def device(self) -> int:
@@ -100,6 +101,8 @@ def memory(numbers: Numbers, way: Way, setting: Setting, activations: int) -> Me
     - activations: as `pretrain.estimate.activations` measures them, whatever the way
     - host: frozen parameters' float32 masters, one share; with offload also all of the above
       shares, and gradients twice (summed, and as the update reads them)
+    - copied: what a checkpoint is copied to before it is written; what is pinned for a GPU comes
+      in powers of two
     """
     ranks = setting.ranks
     width = 2 if setting.precision == "bf16" else _FLOAT
@@ -121,7 +124,15 @@ def memory(numbers: Numbers, way: Way, setting: Setting, activations: int) -> Me
         buffers=buffers,
         activations=activations,
         host=host,
+        copied=_copied(numbers, setting),
     )
+
+
+def _copied(numbers: Numbers, setting: Setting) -> int:
+    frozen = numbers.every - numbers.trained
+    states = (3 + setting.averages) * numbers.trained + frozen
+    share = _FLOAT * states // setting.ranks
+    return share if setting.on_cpu else 1 << (share - 1).bit_length()
 
 
 def _gradients(trained: int, way: Way, setting: Setting) -> int:

@@ -64,7 +64,7 @@ def _memory(found: Estimate) -> Table:
     for part in PARTS:
         table.add_row(part, *(f"{getattr(need, part) / 1e9:.3f}" for need in needs))
     table.add_row("together", *(f"{need.device / 1e9:.3f}" for need in needs))
-    table.add_row("on the host", *(f"{need.host / 1e9:.3f}" for need in needs))
+    table.add_row("on the host", *(f"{(need.host + need.copied) / 1e9:.3f}" for need in needs))
     table.add_row("", *("fits" if found.fits(need) else "too large" for need in needs))
     table.add_row("", *("smallest" if way == found.fitting else "" for way in found.memory))
     table.add_row("", *("set" if way == found.chosen else "" for way in found.memory))

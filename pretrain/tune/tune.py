@@ -102,7 +102,7 @@ def _taken(config: Config, ready: Ready, ranks: int) -> int:
         on_cpu=ready.device == "cpu",
     )
     need = memory(numbers, way, setting, 0)
-    return need.device + (need.host if setting.on_cpu else 0)
+    return need.device + (need.host + need.copied if setting.on_cpu else 0)
 
 
 def _found(device: torch.device) -> float:

@@ -83,4 +83,6 @@ def check_tensors_take_what_was_estimated(
     buffers_stay = way.stage == 3 or (way.stage == 1 and precision == "fp32")
     estimated = need.device + need.host - (0 if buffers_stay else need.buffers)
     assert estimated == pytest.approx(measured(engine, before), rel=0.15)
+    saved = sum(s.numel() for one in engine.owned() for s in one.states.values())
+    assert need.copied == pytest.approx(4 * saved, rel=0.05)
     engine.release()

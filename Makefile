@@ -16,11 +16,12 @@ $(STAMP): setup.py
 quickstart: $(STAMP)  ## speak a small corpus, pack it, pretrain on it; again to resume
 	$(BIN)/segue quickstart
 
-# A cluster's jobs mostly wait for its controller: their tests run beside all others.
+# A cluster's jobs mostly wait for its controller: two halves of the tests run beside each other.
 test: $(STAMP)  ## the tests, real two-process runs among them
-	@mkdir -p build; env --default-signal=INT $(BIN)/python -m pytest tests/slurm > build/test-slurm.log 2>&1 & cluster=$$!; \
-		$(BIN)/python -m pytest tests --ignore tests/slurm; others=$$?; \
-		wait $$cluster; slurm=$$?; cat build/test-slurm.log; exit $$((others + slurm))
+	@mkdir -p build; env --default-signal=INT $(BIN)/python -m pytest tests/slurm tests/shards \
+			> build/test-slurm-shards.log 2>&1 & half=$$!; \
+		$(BIN)/python -m pytest tests --ignore tests/slurm --ignore tests/shards; other=$$?; \
+		wait $$half; one=$$?; cat build/test-slurm-shards.log; exit $$((one + other))
 
 test-slow: $(STAMP)  ## tests that take minutes
 	$(BIN)/python -m pytest tests -m slow

@@ -18,10 +18,10 @@ quickstart: $(STAMP)  ## speak a small corpus, pack it, pretrain on it; again to
 
 # A cluster's jobs mostly wait for its controller: two halves of the tests run beside each other.
 test: $(STAMP)  ## the tests, real two-process runs among them
-	@mkdir -p build; env --default-signal=INT $(BIN)/python -m pytest tests/slurm tests/shards \
-			> build/test-slurm-shards.log 2>&1 & half=$$!; \
-		$(BIN)/python -m pytest tests --ignore tests/slurm --ignore tests/shards; other=$$?; \
-		wait $$half; one=$$?; cat build/test-slurm-shards.log; exit $$((one + other))
+	@mkdir -p build; env --default-signal=INT $(BIN)/python -m pytest tests/slurm tests/shards tests/pretrain \
+			> build/test-half.log 2>&1 & half=$$!; \
+		$(BIN)/python -m pytest tests --ignore tests/slurm --ignore tests/shards --ignore tests/pretrain; other=$$?; \
+		wait $$half; one=$$?; cat build/test-half.log; exit $$((one + other))
 
 test-slow: $(STAMP)  ## tests that take minutes
 	$(BIN)/python -m pytest tests -m slow

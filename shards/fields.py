@@ -62,8 +62,8 @@ def require(census: Census, fields: tuple[Field, ...], model: str) -> None:
         if row >= 0:
             source, local = census.corpus.source_of(row)
             raise UserError(
-                f"data.path: clip {source.index.key(local)} in {source.index.folder} has no "
-                f"{field.member}, which model {model} needs; {_remedy(field.name, source.index)}"
+                f"{_named(source.index, local)} has no {field.member}, which model {model} needs; "
+                f"{_remedy(field.name, source.index)}"
             )
 
 
@@ -79,9 +79,13 @@ def refuse_shorter(census: Census, seconds: float, model: str) -> None:
         source, local = census.corpus.source_of(row)
         lasts = float(census.corpus.seconds(np.array([row]))[0])
         raise UserError(
-            f"data.path: clip {source.index.key(local)} in {source.index.folder} lasts {lasts:.3f} "
-            f"s, too short for model {model}; set data.min_seconds={seconds:.2g}"
+            f"{_named(source.index, local)} lasts {lasts:.3f} s, too short for model {model}; "
+            f"set data.min_seconds={seconds:.2g}"
         )
+
+
+def _named(index: Index, row: int) -> str:
+    return f"data.path: clip {index.key(row)} in {index.folder}"
 
 
 def _remedy(name: str, index: Index) -> str:

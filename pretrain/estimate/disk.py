@@ -5,10 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pretrain.checkpoint.keep import CheckpointConfig, Saved, due, kept
-from pretrain.estimate.memory import Numbers
 from shards.plan import Plan
-
-_FLOAT = 4
 
 
 @dataclass(frozen=True)
@@ -23,11 +20,6 @@ class Disk:
     def most(self) -> int:
         """Bytes at most: those kept, and one that is written before another goes."""
         return self.checkpoint * min(self.saved, self.kept + 1)
-
-
-def checkpoint_bytes(numbers: Numbers, *, averages: bool) -> int:
-    """Float32 masters of every parameter, and moments and averages of those that train."""
-    return _FLOAT * (numbers.every + (2 + averages) * numbers.trained)
 
 
 def disk(config: CheckpointConfig, plan: Plan, target: int, size: int, *, validates: bool) -> Disk:

@@ -11,7 +11,7 @@ from pretrain.components import Training, training
 from pretrain.config import Config
 from pretrain.estimate.activations import Passes, passes
 from pretrain.estimate.course import Stage, stages
-from pretrain.estimate.disk import Disk, checkpoint_bytes, disk
+from pretrain.estimate.disk import Disk, disk
 from pretrain.estimate.memory import (
     USABLE,
     WAYS,
@@ -117,9 +117,8 @@ def estimate(
     target = config.train.target(plan)
     trained = training(ready.outline, config.components, config.optimizer, plan.step_at)
     numbers = Numbers.of(trained, target - 1, taught=config.distill.is_on(0))
-    averages = config.optimizer.ema_decay > 0
     largest = tuple(_largest(config, ready, trained, micro) for micro in plan.costliest())
-    size = checkpoint_bytes(numbers, averages=averages)
+    size = numbers.checkpoint_bytes(averages=config.optimizer.ema_decay > 0)
     return Estimate(
         ranks=ranks,
         target=target,

@@ -52,6 +52,10 @@ class Numbers:
         trained = sum(sizes[name] for group in groups for name in group.parameters)
         return cls(every, trained, every if taught else 0)
 
+    def checkpoint_bytes(self, *, averages: bool) -> int:
+        """Float32 masters of every parameter, and moments and averages of those that train."""
+        return _FLOAT * (self.every + (2 + averages) * self.trained)
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -129,9 +133,7 @@ def memory(numbers: Numbers, way: Way, setting: Setting, activations: int) -> Me
 
 
 def _copied(numbers: Numbers, setting: Setting) -> int:
-    frozen = numbers.every - numbers.trained
-    states = (3 + setting.averages) * numbers.trained + frozen
-    share = _FLOAT * states // setting.ranks
+    share = numbers.checkpoint_bytes(averages=setting.averages) // setting.ranks
     return share if setting.on_cpu else 1 << (share - 1).bit_length()
 
 

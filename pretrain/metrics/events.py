@@ -38,8 +38,8 @@ class EventFile:
         events += [Event(summary=summary) for summary in opening]
         self._before = b"".join(_record(event) for event in events)
 
-    def add(self, summary: Summary, step: int) -> bool:
-        """Append what is known at ``step``; whether there was room."""
+    def add(self, summary: Summary, step: int) -> None:
+        """Append what is known at ``step``; it is lost where there is no room."""
         from tensorboard.compat.proto.event_pb2 import Event
 
         if self._file is None:
@@ -47,11 +47,9 @@ class EventFile:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 self._file = self._path.open("ab", buffering=0)
             except OSError:
-                return False
-        fits = append(self._file, self._before + _record(Event(step=step, summary=summary)))
-        if fits:
+                return
+        if append(self._file, self._before + _record(Event(step=step, summary=summary))):
             self._before = b""
-        return fits
 
     def close(self) -> None:
         """Nothing is left to be written."""
